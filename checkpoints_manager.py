@@ -1,0 +1,73 @@
+"""Checkpoints of a redirector: `<run>/checkpoints/<step>.pt`, written whole or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from utils import atomic_write, load_state, read_torch_file
+
+FORMAT_VERSION = 1
+MODULES = ("encoder", "decoder", "discriminator")
+
+
+def checkpoint_path(run_folder: Path, step: int) -> Path:
+    return run_folder / "checkpoints" / f"{step}.pt"
+
+
+def saved_steps(run_folder: Path) -> list[int]:
+    """Steps that have a checkpoint, ascending."""
+    folder = run_folder / "checkpoints"
+    return sorted(int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit())
+
+
+def save_checkpoint(
+    run_folder: Path,
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    facts: Mapping[str, object],
+    keep: int = 0,
+) -> Path:
+    """Write `<step>.pt` and, if `keep` is not 0, remove all but the last `keep` checkpoints.
+
+    modules: under the published names `encoder`, `decoder`, `discriminator`.
+    facts: plain data (configuration, code revision, ...) stored beside them.
+    """
+    path = checkpoint_path(run_folder, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: module.state_dict() for name, module in modules.items()}
+    content["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    content |= {"step": step, "format_version": FORMAT_VERSION, **facts}
+    with atomic_write(path) as temporary:
+        torch.save(content, temporary)
+    for old in saved_steps(run_folder)[:-keep] if keep else []:
+        checkpoint_path(run_folder, old).unlink()
+    return path
+
+
+def load_checkpoint(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
+) -> dict[str, object]:
+    """Load a published checkpoint or one of ours; returns its other entries (step, config, ...).
+
+    optimizers: restored where the file has them; the published files do not, and then
+    `optimizers` is missing in what is returned, so that the caller can say so.
+    Raises FileNotFoundError, or ValueError that names the file, the entry and the keys.
+    """
+    content = read_torch_file(path)
+    if not isinstance(content, dict) or not set(modules) <= content.keys():
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path}: expected the entries {', '.join(modules)}, found {found}. Not a redirector.")
+    if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+        raise ValueError(f"{path}: written by a newer version of this code. Update to load it.")
+    remedy = "Use the configuration that it was trained with, or another save_path."
+    for name, module in modules.items():
+        load_state(module, content[name], f"{path}, entry '{name}'", remedy)
+    for name, optimizer in (optimizers or {}).items():
+        if "optimizers" in content:
+            optimizer.load_state_dict(content["optimizers"][name])
+    return {name: value for name, value in content.items() if name not in MODULES}

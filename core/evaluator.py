@@ -1,0 +1,240 @@
+"""Measures a redirector, by an estimator that took no part in its training. Source: ST-ED, section 4.
+
+Every figure is a mean over samples, so the batch size does not change it; pairs and perturbations are
+functions of the seed and of the image's index.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.tracking import progress_bar
+from dataset import GazeDataset, evaluation_pairs
+from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
+from models.redirector import Encoding, Redirector
+from utils import batch_to_device
+
+PERTURBATION = 0.1 * np.pi
+GALLERY_PER_PERSON = 100
+GALLERY_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Per-sample values of one data set: metric name -> (M,) float64; pairs (M, 2) say of which images."""
+
+    name: str
+    pairs: np.ndarray
+    person: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Metric -> mean, standard error of the mean over samples, and count."""
+        return {
+            name: {
+                "mean": float(value.mean()),
+                "standard_error": float(value.std(ddof=1) / np.sqrt(len(value))) if len(value) > 1 else 0.0,
+                "count": len(value),
+            }
+            for name, value in self.values.items()
+        }
+
+    def ratio(self, metric: str, baseline: str) -> float:
+        """Mean of one metric over the mean of another."""
+        return float(self.values[metric].mean() / self.values[baseline].mean())
+
+
+@torch.no_grad()
+def evaluate(
+    redirector: Redirector,
+    estimator: nn.Module,
+    dataset: GazeDataset,
+    *,
+    seed: int,
+    fraction: float = 1.0,
+    batch_size: int = 32,
+    disentanglement: bool = True,
+    pictures: bool = True,
+    lpips: nn.Module | None = None,
+    device: torch.device = torch.device("cpu"),
+    workers: int = 0,
+) -> Measurements:
+    """Redirect each image of the data set, or a fraction of them, to the labels of a partner of the same person.
+
+    disentanglement: also perturb each factor and measure what else moves.
+    pictures: also compare with the person's mean image and ask whether the identity is kept.
+    """
+    redirector.eval()
+    pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction)
+    gallery = Gallery(dataset, seed, device) if pictures else None
+    blind = mean_direction(dataset.labels()[pairs[:, 1]], device)
+    collected: dict[str, list[Tensor]] = {}
+    for rows, batch in _batches(dataset, pairs, batch_size, device, workers):
+        noise = perturbations(redirector, seed, pairs[rows, 0], device) if disentanglement else None
+        values = measure(redirector, estimator, batch, noise=noise, lpips=lpips)
+        values |= _baselines(estimator, batch, blind)
+        if gallery is not None:
+            values |= gallery.compare(values.pop("image_b_hat"), batch["image_b"], pairs[rows])
+        for name in [name for name in values if name.startswith("image")]:
+            del values[name]
+        for name, value in values.items():
+            collected.setdefault(name, []).append(value)
+    values = {name: torch.cat(parts).double().cpu().numpy() for name, parts in collected.items()}
+    return Measurements(dataset.name, pairs, dataset.person_of[pairs[:, 0]], values)
+
+
+def measure(
+    redirector: Redirector,
+    estimator: nn.Module,
+    batch: Mapping[str, Tensor],
+    *,
+    noise: Mapping[str, Tensor] | None = None,
+    lpips: nn.Module | None = None,
+) -> dict[str, Tensor]:
+    """ST-ED's metrics of one batch, each (B,): degrees, or mean absolute pixel difference.
+
+    noise: factor name -> (B, dof) radians added to the conditions; None leaves disentanglement out.
+    Also returns the images `image_b_hat` (gaze and head rotated to b's labels) and `image_b_hat_all`
+    (all factors rotated to b's estimated conditions).
+    """
+    size, image_b = len(batch["image_a"]), batch["image_b"]
+    both = redirector.encode(torch.cat((batch["image_a"], image_b)))
+    a, b = both[:size], both[size:]
+    values = {f"{name}_a": angular_error_deg(a.conditions[name], batch[f"{name}_a"]) for name in ("gaze", "head")}
+    to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
+    images = {
+        "image_b_hat": redirector.decode(to_labels),
+        "image_b_hat_all": redirector.decode(redirector.rotate(a, b.conditions)),
+    }
+    seen = estimator(images["image_b_hat"])
+    values["gaze_redirection"] = angular_error_deg(seen.gaze, batch["gaze_b"])
+    values["head_redirection"] = angular_error_deg(seen.head, batch["head_b"])
+    for image, suffix in ((images["image_b_hat"], ""), (images["image_b_hat_all"], "_all")):
+        values["l1" + suffix] = (image - image_b).abs().mean(dim=(1, 2, 3))
+        if lpips is not None:
+            values["lpips" + suffix] = lpips(image, image_b).flatten()
+    if noise is not None:
+        values |= _induced_errors(redirector, estimator, a, noise)
+    return values | images
+
+
+def _induced_errors(
+    redirector: Redirector, estimator: nn.Module, a: Encoding, noise: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """How far gaze and head move against the reconstruction when another factor is perturbed; (B,) degrees."""
+    perturbed = [redirector.rotate(a, {name: a.conditions[name] + delta}) for name, delta in noise.items()]
+    images = redirector.decode(_concatenate([a, *perturbed]))
+    seen = estimator(images)
+    gaze, *gaze_moved = seen.gaze.chunk(1 + len(noise))
+    head, *head_moved = seen.head.chunk(1 + len(noise))
+    by_gaze = {name: angular_error_deg(gaze, moved) for name, moved in zip(noise, gaze_moved, strict=True)}
+    by_head = {name: angular_error_deg(head, moved) for name, moved in zip(noise, head_moved, strict=True)}
+    values = {"head_to_gaze": by_gaze["head"], "gaze_to_head": by_head["gaze"]}
+    others = [name for name in noise if name not in ("gaze", "head")]
+    if others:
+        values["gaze_disentangle"] = torch.stack([by_gaze[name] for name in others]).mean(0)
+        values["head_disentangle"] = torch.stack([by_head[name] for name in others]).mean(0)
+    return values
+
+
+def _concatenate(encodings: list[Encoding]) -> Encoding:
+    first = encodings[0]
+    return Encoding(
+        {name: torch.cat([e.conditions[name] for e in encodings]) for name in first.conditions},
+        {name: torch.cat([e.embeddings[name] for e in encodings]) for name in first.embeddings},
+        None if first.remainder is None else torch.cat([e.remainder for e in encodings]),
+    )
+
+
+def perturbations(
+    redirector: Redirector, seed: int, indices: np.ndarray, device: torch.device
+) -> dict[str, Tensor]:
+    """Factor name -> (B, dof), uniform in +-0.1 pi, a function of the seed and of each image's index."""
+    steered = [factor for factor in redirector.factors if factor.dof]
+    width = sum(factor.dof for factor in steered)
+    drawn = [np.random.default_rng([seed, 1, int(i)]).uniform(-PERTURBATION, PERTURBATION, width) for i in indices]
+    parts = torch.from_numpy(np.array(drawn, dtype=np.float32)).to(device).split([f.dof for f in steered], dim=1)
+    return dict(zip([factor.name for factor in steered], parts, strict=True))
+
+
+def mean_direction(labels: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """The best guess of one who ignores the labels: the mean gaze and head direction, (2,) radians each."""
+    angles = torch.from_numpy(labels).to(device)
+    parts = {"gaze": angles[:, 0:2], "head": angles[:, 2:4]}
+    return {name: vector_to_pitchyaw(pitchyaw_to_vector(part).mean(0)) for name, part in parts.items()}
+
+
+def _baselines(estimator: nn.Module, batch: Mapping[str, Tensor], blind: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the errors are to be compared with; (B,) degrees each.
+
+    *_pair_angle: between the labels of source and target.  *_no_redirection: the source image handed back.
+    *_label_blind: the mean direction, whatever is asked for.  *_real_target: the estimator's own error.
+    """
+    source, target = estimator(batch["image_a"]), estimator(batch["image_b"])
+    values = {"l1_no_redirection": (batch["image_a"] - batch["image_b"]).abs().mean(dim=(1, 2, 3))}
+    for name, seen_a, seen_b in (("gaze", source.gaze, target.gaze), ("head", source.head, target.head)):
+        wanted = batch[f"{name}_b"]
+        values[f"{name}_pair_angle"] = angular_error_deg(batch[f"{name}_a"], wanted)
+        values[f"{name}_no_redirection"] = angular_error_deg(seen_a, wanted)
+        values[f"{name}_label_blind"] = angular_error_deg(blind[name].expand_as(wanted), wanted)
+        values[f"{name}_real_target"] = angular_error_deg(seen_b, wanted)
+    return values
+
+
+class Gallery:
+    """Up to 100 images of each person: the person's mean image, and who a picture looks like most."""
+
+    def __init__(self, dataset: GazeDataset, seed: int, device: torch.device) -> None:
+        random = np.random.default_rng([seed, 2])
+        self.person_of, chosen = dataset.person_of, []
+        means = []
+        for person, (start, end) in enumerate(zip(dataset.person_start, dataset.person_start[1:], strict=False)):
+            picked = start + random.permutation(end - start)[:GALLERY_PER_PERSON]
+            images = batch_to_device({"image": torch.stack([dataset[int(i)]["image"] for i in picked])}, device)["image"]
+            means.append(images.mean(0))
+            chosen.append((picked, _thumbnail(images), np.full(len(picked), person)))
+        self.means = torch.stack(means)
+        self.indices = torch.from_numpy(np.concatenate([c[0] for c in chosen])).to(device)
+        self.thumbnails = torch.cat([c[1] for c in chosen])
+        self.persons = torch.from_numpy(np.concatenate([c[2] for c in chosen])).to(device)
+
+    def compare(self, image_hat: Tensor, image_b: Tensor, pairs: np.ndarray) -> dict[str, Tensor]:
+        """(B,): L1 of the person's mean image, and 1 where the nearest other image is of the right person."""
+        persons = torch.from_numpy(self.person_of[pairs[:, 0]]).to(image_b.device).long()
+        return {
+            "l1_person_mean": (self.means[persons] - image_b).abs().mean(dim=(1, 2, 3)),
+            "identity_kept": self._is_nearest(image_hat, persons, pairs),
+            "identity_real_target": self._is_nearest(image_b, persons, pairs),
+        }
+
+    def _is_nearest(self, images: Tensor, persons: Tensor, pairs: np.ndarray) -> Tensor:
+        """Nearest by pixels at 32 px among the gallery without source and target themselves."""
+        distance = torch.cdist(_thumbnail(images.clamp(-1, 1)), self.thumbnails, p=1)
+        for own in torch.from_numpy(pairs).to(images.device).unbind(1):
+            distance = distance.masked_fill(own[:, None] == self.indices[None], torch.inf)
+        return (self.persons[distance.argmin(1)] == persons).double()
+
+
+def _thumbnail(images: Tensor) -> Tensor:
+    return nn.functional.adaptive_avg_pool2d(images, GALLERY_SIDE).flatten(1)
+
+
+def _batches(
+    dataset: GazeDataset, pairs: np.ndarray, batch_size: int, device: torch.device, workers: int
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    loader = torch.utils.data.DataLoader(
+        dataset,
+        batch_sampler=[[tuple(pair) for pair in pairs[i : i + batch_size].tolist()] for i in range(0, len(pairs), batch_size)],
+        num_workers=workers if len(pairs) > 4 * batch_size else 0,
+    )
+    bar = progress_bar(len(pairs), 0, f"evaluating {dataset.name}", unit="pair")
+    start = 0
+    for batch in loader:
+        size = len(batch["image_a"])
+        yield slice(start, start + size), batch_to_device(batch, device)
+        start += size
+        bar.update(size)
+    bar.close()

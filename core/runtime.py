@@ -1,0 +1,96 @@
+"""The machine: device, threads, precision, random numbers of a step, and a request to stop."""
+
+import platform
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def select_device(name: str) -> torch.device:
+    """'auto' is the first GPU if there is one, else the CPU.
+
+    Raises ValueError if a GPU is asked for and PyTorch sees none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: {name} asked for, but PyTorch sees {torch.cuda.device_count()} GPUs. "
+            "Use --device cpu, or install a CUDA build of PyTorch."
+        )
+    return device
+
+
+def set_threads(num_threads: int) -> None:
+    """Threads of PyTorch's CPU operations; 0 leaves PyTorch's choice."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """Random numbers of one step as a function of (seed, rank, step), so that a resumed run draws the same.
+
+    Drawn on the CPU whatever the device, so that the device does not change them either.
+    """
+    mixed = (seed * 1_000_003 + rank) * 1_000_000_007 + step
+    return torch.Generator().manual_seed(mixed % 2**63)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """bfloat16 where the configuration asks for it; float32 otherwise."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[list[int]]:
+    """A list that receives the signal when the user asks to stop once; a second request stops at once."""
+    received: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread (a notebook's worker): signals stay as they are
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def code_revision() -> str:
+    """Git revision of this code, with '+changes' if files differ from it; 'unknown' outside a checkout."""
+    try:
+        run = lambda *words: subprocess.run(  # noqa: E731
+            ["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        top = Path(run("rev-parse", "--show-toplevel")).resolve()
+        if top != REPOSITORY:  # our files lie in somebody else's repository
+            return "unknown"
+        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a result."""
+    names = ("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "pydantic", "lpips", "tensorboard")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,72 @@
+"""Where numbers and pictures go: the console, metrics.jsonl and TensorBoard, behind one log()."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils import atomic_write
+
+
+class Tracker:
+    """Writes scalars and pictures of a run folder; a resumed run overwrites what came after its start.
+
+    use_tensorboard: events go into `<folder>/tensorboard`.
+    """
+
+    def __init__(self, folder: Path, *, use_tensorboard: bool, start_step: int = 0) -> None:
+        self._lines = folder / "metrics.jsonl"
+        _forget_after(self._lines, start_step)
+        self._board = None
+        if use_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """metrics: TensorBoard tag -> value.  images: tag -> (H, W, 3) uint8 RGB."""
+        if metrics:
+            with self._lines.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        if self._board is not None:
+            for tag, value in metrics.items():
+                self._board.add_scalar(tag, value, step)
+            for tag, picture in (images or {}).items():
+                self._board.add_image(tag, picture, step, dataformats="HWC")
+            self._board.flush()
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def progress_bar(total: int, start: int, what: str, unit: str = "step") -> tqdm:
+    """Bar with the time left; `start` steps are done already."""
+    return tqdm(total=total, initial=start, desc=what, unit=unit, dynamic_ncols=True, smoothing=0.05)
+
+
+def say(message: str) -> None:
+    """One line to the console that does not tear a progress bar."""
+    tqdm.write(message)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # a line cut short by a kill
+        return float("inf")

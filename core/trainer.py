@@ -1,0 +1,228 @@
+"""Trains a redirector: the discriminator's phase, then the generator's. Source: ST-ED, section 3.3."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import losses
+from core.runtime import autocast, step_generator
+from core.tracking import Tracker, progress_bar, say
+from models.redirector import Encoding, Redirector, flat_embeddings
+from utils import batch_to_device
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When the trainer does what, in steps; 0 is never."""
+
+    num_steps: int
+    log: int
+    test: int
+    pictures: int
+    save: int
+
+
+class RedirectionTrainer:
+    """Owns the optimisers and the order of a step.
+
+    weights: term name -> weight; a term that is absent or 0 is not computed.
+    learning_rate: step -> rate of both optimisers.
+    estimator: frozen; None only if no redirection term has a weight.
+    Source of the schedule and the terms: ST-ED, section 3.3 and supplementary.
+    """
+
+    def __init__(
+        self,
+        redirector: Redirector,
+        discriminator: nn.Module,
+        estimator: nn.Module | None,
+        *,
+        weights: Mapping[str, float],
+        learning_rate: Callable[[int], float],
+        weight_decay: float,
+        adversarial_warmup_steps: int,
+        semi_supervised: bool = False,
+        precision: str = "float32",
+        seed: int = 0,
+        device: torch.device = torch.device("cpu"),
+    ) -> None:
+        self.redirector, self.discriminator, self.estimator = redirector, discriminator, estimator
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.learning_rate = learning_rate
+        self.adversarial_warmup_steps = adversarial_warmup_steps
+        self.semi_supervised = semi_supervised
+        self.precision, self.seed, self.device = precision, seed, device
+        self.optimizers = {
+            name: torch.optim.Adam(module.parameters(), lr=learning_rate(0), weight_decay=weight_decay, fused=True)
+            for name, module in (("generator", redirector), ("discriminator", discriminator))
+        }
+
+    def fit(
+        self,
+        batches: Iterable[Mapping[str, Tensor]],
+        cadence: Cadence,
+        tracker: Tracker,
+        *,
+        start: int,
+        test: Callable[[int], Mapping[str, float]],
+        pictures: Callable[[int], None],
+        save: Callable[[int], None],
+        stop: list[int],
+    ) -> int:
+        """Train from step `start`; returns the steps done, fewer than asked for if `stop` was filled.
+
+        Housekeeping comes before a step, so that a step is never split by a save.
+        Raises FloatingPointError before an update whose loss is not finite.
+        """
+        bar = progress_bar(cadence.num_steps, start, "training")
+        step = start
+        for batch in batches:
+            if step > start:
+                self._housekeeping(step, cadence, tracker, test, pictures, save)
+            if stop:
+                break
+            moved = batch_to_device(batch, self.device)
+            terms = self.train_step(moved, step)
+            step += 1
+            bar.update()
+            if cadence.log and (step % cadence.log == 0 or step == cadence.num_steps):
+                values = {name: value.item() for name, value in terms.items()}
+                images_per_s = (bar.format_dict["rate"] or 0) * len(moved["image_a"])
+                bar.set_postfix(loss=f"{values['total']:.3g}", images_per_s=f"{images_per_s:.0f}")
+                rate = {"learning_rate": self.learning_rate(step - 1), "images_per_s": images_per_s}
+                tracker.log(step, {f"train/{name}": value for name, value in (values | rate).items()})
+        bar.close()
+        save(step)
+        if step == cadence.num_steps:
+            self._housekeeping(step, cadence, tracker, test, pictures, lambda _: None)
+        return step
+
+    def _housekeeping(
+        self,
+        step: int,
+        cadence: Cadence,
+        tracker: Tracker,
+        test: Callable[[int], Mapping[str, float]],
+        pictures: Callable[[int], None],
+        save: Callable[[int], None],
+    ) -> None:
+        if cadence.save and step % cadence.save == 0:
+            save(step)
+        if cadence.test and step % cadence.test == 0:
+            tracker.log(step, metrics := test(step))
+            say(f"step {step}: " + ", ".join(f"{name} {value:.3g}" for name, value in metrics.items()))
+        if cadence.pictures and step % cadence.pictures == 0:
+            pictures(step)
+
+    def train_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """One update of the discriminator and one of the redirector; the terms, detached.
+
+        batch: image_a, image_b (B, 3, S, S) in [-1, 1]; gaze_a, head_a, gaze_b, head_b (B, 2) radians.
+        Raises FloatingPointError if a term is not finite: no update is made then.
+        """
+        self.redirector.train()
+        self.discriminator.train()
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+        with autocast(self.device, self.precision):
+            terms, fake = self._redirector_terms(batch, step)
+        log = {name: value.detach() for name, value in terms.items()}
+        adversarial_weight = self.weights.get("generator", 0.0)
+        if adversarial_weight:
+            log |= self._discriminator_phase(batch["image_b"], fake.detach(), terms, step)
+            with autocast(self.device, self.precision):
+                terms["generator"] = losses.adversarial(self.discriminator(fake), losses.REAL)
+            adversarial_weight *= losses.adversarial_warmup(step, self.adversarial_warmup_steps)
+        total = losses.weighted_sum(terms, self.weights | {"generator": adversarial_weight})
+        _require_finite(total, terms, step)
+        self._update("generator", total)
+        return log | {"total": total.detach()}
+
+    def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Every term that needs no discriminator, and the redirected image (B, 3, S, S)."""
+        image_b, size = batch["image_b"], len(batch["image_a"])
+        both = self.redirector.encode(torch.cat((batch["image_a"], image_b)))
+        a, b = both[:size], both[size:]
+        fake = self.redirector.decode(self.redirector.rotate(a, b.conditions))
+        terms = {"l1": losses.l1(fake, image_b)} if "l1" in self.weights else {}
+        terms |= self._label_terms(a, b, batch)
+        if "embedding_consistency" in self.weights:
+            flat = [flat_embeddings(self.redirector.canonical(encoding)) for encoding in (a, b)]
+            terms["embedding_consistency"] = losses.cosine_distance(*flat)
+        if {"embedding_disentangle", "label_disentangle"} & self.weights.keys():
+            terms |= self._mixing_terms(a, b, step)
+        if {"redirection_feature_loss", "gaze_redirection", "head_redirection"} & self.weights.keys():
+            terms |= self._redirection_terms(fake, image_b)
+        return terms, fake
+
+    def _label_terms(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        terms = {}
+        for name in ("gaze", "head"):
+            error_a = losses.angle(a.conditions[name], batch[f"{name}_a"])
+            error_b = losses.angle(b.conditions[name], batch[f"{name}_b"])
+            if self.semi_supervised:  # b has no label: it is logged, never trained on
+                terms |= {f"{name}_a": error_a, f"{name}_a_unlabeled": error_b.detach()}
+            else:
+                terms[f"{name}_a"] = (error_a + error_b) / 2
+        return terms
+
+    def mixing_mask(self, step: int, size: int) -> dict[str, Tensor]:
+        """Factor name -> (B, 1): does this image take b's condition? A fair coin each."""
+        steered = [factor for factor in self.redirector.factors if factor.dof]
+        coins = torch.rand((len(steered), size, 1), generator=step_generator(self.seed, step)) < 0.5
+        return dict(zip([factor.name for factor in steered], coins.to(self.device), strict=True))
+
+    def _mixing_terms(self, a: Encoding, b: Encoding, step: int) -> dict[str, Tensor]:
+        mask = self.mixing_mask(step, len(a.conditions["gaze"]))
+        targets = {name: torch.where(mask[name], b.conditions[name], a.conditions[name]) for name in a.conditions}
+        mixed = self.redirector.rotate(a, targets)
+        again = self.redirector.encode(self.redirector.decode(mixed))
+        terms = {}
+        if "embedding_disentangle" in self.weights:
+            terms["embedding_disentangle"] = losses.cosine_distance(flat_embeddings(mixed), flat_embeddings(again))
+        if "label_disentangle" in self.weights:
+            terms["label_disentangle"] = losses.label_disentangle(mixed.conditions, again.conditions)
+        return terms
+
+    def _redirection_terms(self, fake: Tensor, image_b: Tensor) -> dict[str, Tensor]:
+        seen = self.estimator(fake)
+        with torch.no_grad():
+            wanted = self.estimator(image_b)
+        terms = {}
+        if "redirection_feature_loss" in self.weights:
+            terms["redirection_feature_loss"] = losses.redirection_feature(seen.features, wanted.features)
+        if "gaze_redirection" in self.weights:
+            terms["gaze_redirection"] = losses.angle(seen.gaze, wanted.gaze)
+        if "head_redirection" in self.weights:
+            terms["head_redirection"] = losses.angle(seen.head, wanted.head)
+        return terms
+
+    def _discriminator_phase(
+        self, real: Tensor, fake: Tensor, terms: Mapping[str, Tensor], step: int
+    ) -> dict[str, Tensor]:
+        """Update D on images that carry no gradient; the terms so far must be finite, too.
+
+        The two images pass D one after the other: BatchNorm sees each batch alone, real first.
+        """
+        with autocast(self.device, self.precision):
+            logits_real, logits_fake = self.discriminator(real), self.discriminator(fake)
+            loss = losses.discriminator(logits_real, logits_fake)
+            generator = losses.adversarial(logits_fake.detach(), losses.REAL)
+        _require_finite(loss + sum(value.detach() for value in terms.values()), {**terms, "discriminator": loss}, step)
+        self._update("discriminator", self.weights["generator"] * loss)
+        return {"discriminator": loss.detach(), "generator": generator}
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+
+
+def _require_finite(total: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
+    if not torch.isfinite(total):
+        values = ", ".join(f"{name}={value.item():.3g}" for name, value in terms.items())
+        raise FloatingPointError(f"Loss is not finite at step {step} ({values}). No update was made.")

@@ -1,0 +1,61 @@
+"""The terms of ST-ED's objective, each a pure function. Source: ST-ED, section 3.3.
+
+Angles are radians, angular terms are mean degrees. Everything is computed in at least float32.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.geometry import angular_error_deg, at_least_float32
+
+REAL, FAKE = 0.0, 1.0
+
+
+def l1(image_hat: Tensor, image: Tensor) -> Tensor:
+    """Mean absolute difference of two (B, 3, S, S) images."""
+    return (at_least_float32(image_hat) - image).abs().mean()
+
+
+def angle(condition: Tensor, label: Tensor) -> Tensor:
+    """Mean angle in degrees between (B, 2) conditions and labels."""
+    return angular_error_deg(condition, label).mean()
+
+
+def adversarial(logits: Tensor, polarity: float) -> Tensor:
+    """Binary cross entropy of patch logits against REAL or FAKE."""
+    logits = at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, polarity))
+
+
+def discriminator(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
+    """Mean of the discriminator's error on real and on fake patches."""
+    return (adversarial(logits_fake, FAKE) + adversarial(logits_real, REAL)) / 2
+
+
+def cosine_distance(u: Tensor, v: Tensor) -> Tensor:
+    """1 - cosine of (B, n) vectors, batch mean: the consistency of canonical or mixed embeddings."""
+    return 1 - F.cosine_similarity(at_least_float32(u), at_least_float32(v), dim=1).mean()
+
+
+def label_disentangle(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
+    """Angle between mixed and re-encoded conditions, gaze plus head, degrees."""
+    return angle(after["gaze"], before["gaze"]) + angle(after["head"], before["head"])
+
+
+def redirection_feature(features_hat: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+    """Sum over an estimator's feature maps of the mean squared difference; no gradient to the target."""
+    pairs = zip(features_hat, features, strict=True)
+    return torch.stack([F.mse_loss(at_least_float32(u), at_least_float32(v.detach())) for u, v in pairs]).sum()
+
+
+def adversarial_warmup(step: int, warmup_steps: int) -> float:
+    """Factor of the adversarial weight: rises linearly from 0 to 1, then stays."""
+    return min(step / warmup_steps, 1.0) if warmup_steps else 1.0
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Total of the terms that have a weight; the others are for the log only."""
+    return torch.stack([weights[name] * value for name, value in terms.items() if name in weights]).sum()

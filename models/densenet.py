@@ -1,0 +1,67 @@
+"""Dense blocks of ST-ED's encoder and decoder (ST-ED, supplementary). Names are those of the checkpoints."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+LAYERS_PER_BLOCK = 4
+Convolution = Callable[[int, int], nn.Module]
+
+
+def down_convolution(kernel: int, stride: int = 1) -> Convolution:
+    """Bias-free convolution that keeps the size, or halves it at stride 2."""
+    return lambda c_in, c_out: _kaiming(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False))
+
+
+def up_convolution(stride: int = 1) -> Convolution:
+    """Bias-free 3x3 transposed convolution that keeps the size, or doubles it at stride 2."""
+    return lambda c_in, c_out: _kaiming(
+        nn.ConvTranspose2d(c_in, c_out, 3, stride, 1, output_padding=stride - 1, bias=False)
+    )
+
+
+def _kaiming(convolution: nn.Module) -> nn.Module:
+    nn.init.kaiming_normal_(convolution.weight)
+    return convolution
+
+
+class Composite(nn.Module):
+    """InstanceNorm, LeakyReLU, then a convolution, then perhaps 2x2 average pooling."""
+
+    def __init__(self, c_in: int, c_out: int, convolution: Convolution, pool: bool = False) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(c_in)
+        self.act = nn.LeakyReLU(0.01)
+        self.conv = convolution(c_in, c_out)
+        self.pool = nn.AvgPool2d(2) if pool else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.act(self.norm(x)))
+        return x if self.pool is None else self.pool(x)
+
+
+class DenseBlock(nn.Module):
+    """Four composites; each adds `growth` channels behind all that came before."""
+
+    def __init__(self, c_in: int, growth: int, convolution: Convolution) -> None:
+        super().__init__()
+        for i in range(LAYERS_PER_BLOCK):
+            self.add_module(f"compo{i + 1}", Composite(c_in + i * growth, growth, convolution))
+        self.c_out = c_in + LAYERS_PER_BLOCK * growth
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = torch.cat((x, layer(x)), dim=1)
+        return x
+
+
+class Transition(nn.Module):
+    """Encoder: 1x1 composite and pooling, held as `composite`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.composite = Composite(channels, channels, down_convolution(1), pool=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.composite(x)

@@ -1,0 +1,59 @@
+"""Angles, vectors and rotations. Angles are (pitch, yaw) in radians; pitch > 0 up, yaw > 0 to image left.
+
+Everything is computed in at least float32, whatever the autocast, and float64 stays float64.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision tensors promoted to float32; float32 and float64 unchanged."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def pitchyaw_to_vector(angles: Tensor) -> Tensor:
+    """Label vector (cos p sin y, sin p, cos p cos y) of (..., 2) angles; (..., 3), unit length.
+
+    It points against the direction looked at, in a camera frame with x right, y down, z forward.
+    """
+    pitch, yaw = at_least_float32(angles).unbind(-1)
+    return torch.stack((pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()), dim=-1)
+
+
+def vector_to_pitchyaw(vectors: Tensor) -> Tensor:
+    """Angles (..., 2) of label vectors (..., 3) of any length; inverse of `pitchyaw_to_vector`."""
+    x, y, z = at_least_float32(vectors).unbind(-1)
+    return torch.stack((torch.atan2(y, torch.hypot(x, z)), torch.atan2(x, z)), dim=-1)
+
+
+def angular_error_deg(u: Tensor, v: Tensor) -> Tensor:
+    """Angle in degrees between the label vectors of (..., 2) angles; (...,).
+
+    atan2(|u x v|, u.v) has the value of the arc cosine and, unlike it, a finite gradient at zero error.
+    """
+    u, v = pitchyaw_to_vector(u), pitchyaw_to_vector(v)
+    sine_squared = torch.linalg.cross(u, v).square().sum(-1)
+    # sqrt has no finite gradient at 0; where the vectors agree the error's subgradient is taken as 0.
+    apart = sine_squared > 0
+    sine = torch.where(apart, sine_squared, 1.0).sqrt() * apart
+    return torch.atan2(sine, (u * v).sum(-1)) * (180 / math.pi)
+
+
+def rotation_matrix(condition: Tensor) -> Tensor:
+    """Rotation of an embedding by a condition: (B, 1) -> (B, 2, 2), (B, 2) -> (B, 3, 3).
+
+    The 2-dof one is R_y(yaw) R_x(pitch), so that R(p, y) e_z = (cos p sin y, -sin p, cos p cos y): its
+    pitch has the OPPOSITE sign to that of a label vector. The published weights were trained with exactly
+    this; it acts in the space of embeddings and must never pose geometry. Source: ST-ED, section 3.
+    """
+    condition = at_least_float32(condition)
+    if condition.shape[-1] == 1:
+        cos, sin = condition[:, 0].cos(), condition[:, 0].sin()
+        return torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
+    (cos_p, cos_y), (sin_p, sin_y) = condition.cos().unbind(-1), condition.sin().unbind(-1)
+    zero = torch.zeros_like(cos_p)
+    rows = (cos_y, sin_y * sin_p, sin_y * cos_p, zero, cos_p, -sin_p, -sin_y, cos_y * sin_p, cos_y * cos_p)
+    return torch.stack(rows, dim=-1).view(-1, 3, 3)

@@ -1,0 +1,104 @@
+"""What every redirector shares: factors, their encoding, and rotation from one condition to another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.geometry import at_least_float32, rotation_matrix
+
+
+class Factor(NamedTuple):
+    """One disentangled variation: `dof` angles steer an embedding of (dof + 1) x `size` values.
+
+    dof 0 is the appearance: an embedding that no condition rotates.
+    """
+
+    name: str
+    dof: int
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.dof + 1, self.size
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An image as factors. conditions: name -> (B, dof) radians; embeddings: name -> (B, dof + 1, size)."""
+
+    conditions: Mapping[str, Tensor]
+    embeddings: Mapping[str, Tensor]
+    remainder: Tensor | None = None
+
+    def __getitem__(self, rows: slice) -> "Encoding":
+        """The same encoding for some images of the batch."""
+        return Encoding(
+            {name: value[rows] for name, value in self.conditions.items()},
+            {name: value[rows] for name, value in self.embeddings.items()},
+            None if self.remainder is None else self.remainder[rows],
+        )
+
+
+class Redirector(nn.Module):
+    """Encodes an image into factors, rotates some of them and decodes. Source: ST-ED, section 3."""
+
+    factors: tuple[Factor, ...]
+
+    def encode(self, image: Tensor) -> Encoding:
+        """image: (B, 3, S, S) in [-1, 1]."""
+        raise NotImplementedError
+
+    def decode(self, encoding: Encoding) -> Tensor:
+        """(B, 3, S, S), nominally in [-1, 1], not clamped."""
+        raise NotImplementedError
+
+    def rotate(self, encoding: Encoding, targets: Mapping[str, Tensor]) -> Encoding:
+        """Redirect the named factors: embedding' = R(target) R(condition)^T embedding.
+
+        targets: name -> (B, dof) radians. Factors that are not named stay untouched, to the bit.
+        """
+        embeddings, conditions = dict(encoding.embeddings), dict(encoding.conditions)
+        for name, target in targets.items():
+            own = rotation_matrix(conditions[name])
+            turn = rotation_matrix(target) @ own.transpose(1, 2)
+            embeddings[name] = _apply(turn, embeddings[name])
+            conditions[name] = target
+        return replace(encoding, conditions=conditions, embeddings=embeddings)
+
+    def canonical(self, encoding: Encoding) -> Encoding:
+        """Embeddings with their own conditions rotated out; appearance is canonical as it is."""
+        embeddings = {
+            name: _apply(rotation_matrix(encoding.conditions[name]).transpose(1, 2), value)
+            if name in encoding.conditions
+            else value
+            for name, value in encoding.embeddings.items()
+        }
+        zeros = {name: torch.zeros_like(value) for name, value in encoding.conditions.items()}
+        return replace(encoding, conditions=zeros, embeddings=embeddings)
+
+    def redirect(self, image: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Image with the named factors at the given angles; (B, 3, S, S)."""
+        return self.decode(self.rotate(self.encode(image), targets))
+
+    def walk(self, image: Tensor, factor: str, angles: Tensor) -> Tensor:
+        """One factor moved through given conditions, all else kept.
+
+        image: (B, 3, S, S).  angles: (T, dof) radians.  Returns (T, B, 3, S, S).
+        """
+        encoding = self.encode(image)
+        frames = [self.decode(self.rotate(encoding, {factor: row.expand(len(image), -1)})) for row in angles]
+        return torch.stack(frames)
+
+
+def flat_embeddings(encoding: Encoding) -> Tensor:
+    """All embeddings of each image in factor order, flattened; (B, total)."""
+    return torch.cat([value.flatten(1) for value in encoding.embeddings.values()], dim=1)
+
+
+def _apply(rotation: Tensor, embedding: Tensor) -> Tensor:
+    with torch.autocast(embedding.device.type, enabled=False):
+        embedding = at_least_float32(embedding)
+        return rotation.to(embedding.dtype) @ embedding

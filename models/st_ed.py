@@ -1,0 +1,43 @@
+"""ST-ED: a transforming encoder-decoder with self-learned factors (NeurIPS 2020)."""
+
+from torch import Tensor
+
+from models.decoder import Decoder
+from models.encoder import Encoder
+from models.redirector import Encoding, Factor, Redirector
+
+
+def st_ed_factors(
+    size_0d: int, num_1d: int, size_1d: int, num_2d: int, size_2d: int
+) -> tuple[Factor, ...]:
+    """Appearance, 1-dof extras, 2-dof extras, head, gaze: the order fixes the checkpoint layout.
+
+    Raises ValueError with fewer than two 2-dof factors, since the last two are head and gaze.
+    """
+    if num_2d < 2:
+        raise ValueError(f"expected at least 2 two-dof factors (head and gaze), found {num_2d}.")
+    extras_1d = [Factor(f"extra_1d_{i}", 1, size_1d) for i in range(num_1d)]
+    extras_2d = [Factor(f"extra_2d_{i}", 2, size_2d) for i in range(num_2d - 2)]
+    head_and_gaze = (Factor("head", 2, size_2d), Factor("gaze", 2, size_2d))
+    return (Factor("appearance", 0, size_0d), *extras_1d, *extras_2d, *head_and_gaze)
+
+
+class STED(Redirector):
+    """Trainable encoder and decoder; appearance is a factor, so there is no remainder."""
+
+    def __init__(
+        self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int, fc_width: int = 0
+    ) -> None:
+        super().__init__()
+        self.factors = factors
+        self.image_size = image_size
+        self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
+        self.decoder = Decoder(factors, image_size, growth, blocks)
+
+    def encode(self, image: Tensor) -> Encoding:
+        if image.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(f"image is {tuple(image.shape)}, expected {self.image_size} px square.")
+        return self.encoder(image)
+
+    def decode(self, encoding: Encoding) -> Tensor:
+        return self.decoder(encoding)

@@ -1,0 +1,132 @@
+"""Images, pictures and files: the few helpers that several rooms share."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Computed in float64 and rounded once, as the published preprocessing does.
+_FLOAT_OF_BYTE = torch.from_numpy((np.arange(256) * 2.0 / 255.0 - 1.0).astype(np.float32))
+
+
+def image_to_float(image: Tensor) -> Tensor:
+    """uint8 (..., H, W) to float32 in [-1, 1], on the image's own device."""
+    return _FLOAT_OF_BYTE.to(image.device)[image.long()]
+
+
+def batch_to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Move a batch; images travel as uint8 and become float32 in [-1, 1] there."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return {name: image_to_float(v) if v.dtype == torch.uint8 else v for name, v in moved.items()}
+
+
+def image_to_uint8(image: Tensor) -> Tensor:
+    """Float (..., H, W) in [-1, 1] to uint8; values outside are clamped."""
+    return ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def image_grid(images: Tensor) -> np.ndarray:
+    """Rows x columns of images as one picture.
+
+    images: (R, C, 3, H, W) RGB in [-1, 1].  Returns (R*H, C*W, 3) uint8 RGB.
+    """
+    rows, columns, channels, height, width = images.shape
+    tiled = image_to_uint8(images).permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    return tiled.cpu().numpy()
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None:
+    """Write RGB uint8 frames (H, W, 3) of even size as H.264 in MP4, playable in a browser."""
+    import av  # slow to import, and only pictures need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary, av.open(
+        str(temporary), "w", format="mp4", options={"movflags": "+faststart"}
+    ) as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it on success and removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_torch_file(path: str | Path) -> object:
+    """Contents of a PyTorch file, tensors on the CPU. Runs no code from the file.
+
+    Raises FileNotFoundError, or ValueError if it is damaged or holds anything but plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path) or "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise ValueError(
+                f"{path}: holds Python objects other than tensors and plain containers, which could run code "
+                "when loaded. It was not loaded; save its state_dict alone and try again."
+            ) from error
+        raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
+    except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
+
+
+def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without the `module.` that a multi-GPU run puts in front of each."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def load_state(module: nn.Module, state: object, where: str, remedy: str) -> None:
+    """Load a state dict strictly; nothing is loaded unless every key and shape fits.
+
+    where: names the file (and entry) in the error.  remedy: what the user can do.
+    Raises ValueError that lists missing, unexpected and differently shaped entries.
+    """
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{where}: expected a dictionary of tensors, found {type(state).__name__}. {remedy}")
+    state, wanted = strip_module_prefix(state), module.state_dict()
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & state.keys()
+        if state[key].shape != wanted[key].shape
+    ]
+    problems = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - wanted.keys()),
+        "of another shape": sorted(shapes),
+    }
+    if any(problems.values()):
+        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
+        raise ValueError(f"{where}: does not fit this model: {'; '.join(parts)}. {remedy}")
+    module.load_state_dict(state)
+
+
+def _first(keys: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(keys[:shown]) + (", ..." if len(keys) > shown else "")
