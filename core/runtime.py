@@ -35,12 +35,12 @@ def set_threads(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
 
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """Random numbers of one step as a function of (seed, rank, step), so that a resumed run draws the same.
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """Random numbers of one step as a function of (seed, stream, step), so that a resumed run draws the same.
 
     Drawn on the CPU whatever the device, so that the device does not change them either.
     """
-    mixed = (seed * 1_000_003 + rank) * 1_000_000_007 + step
+    mixed = (seed * 1_000_003 + stream) * 1_000_000_007 + step
     return torch.Generator().manual_seed(mixed % 2**63)
 
 

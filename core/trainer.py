@@ -44,6 +44,7 @@ class RedirectionTrainer:
         weight_decay: float,
         adversarial_warmup_steps: int,
         semi_supervised: bool = False,
+        mirror: bool = False,
         precision: str = "float32",
         seed: int = 0,
         device: torch.device = torch.device("cpu"),
@@ -52,12 +53,17 @@ class RedirectionTrainer:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.learning_rate = learning_rate
         self.adversarial_warmup_steps = adversarial_warmup_steps
-        self.semi_supervised = semi_supervised
+        self.semi_supervised, self.mirror = semi_supervised, mirror
         self.precision, self.seed, self.device = precision, seed, device
         self.optimizers = {
             name: torch.optim.Adam(module.parameters(), lr=learning_rate(0), weight_decay=weight_decay, fused=True)
             for name, module in (("generator", redirector), ("discriminator", discriminator))
         }
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, under the published names."""
+        return {**dict(self.redirector.named_children()), "discriminator": self.discriminator}
 
     def fit(
         self,
@@ -127,6 +133,8 @@ class RedirectionTrainer:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate(step)
+        if self.mirror:
+            batch = mirrored(batch, self._coins(step, 1, len(batch["image_a"]), stream=1)[0])
         with autocast(self.device, self.precision):
             terms, fake = self._redirector_terms(batch, step)
         log = {name: value.detach() for name, value in terms.items()}
@@ -171,9 +179,13 @@ class RedirectionTrainer:
 
     def mixing_mask(self, step: int, size: int) -> dict[str, Tensor]:
         """Factor name -> (B, 1): does this image take b's condition? A fair coin each."""
-        steered = [factor for factor in self.redirector.factors if factor.dof]
-        coins = torch.rand((len(steered), size, 1), generator=step_generator(self.seed, step)) < 0.5
-        return dict(zip([factor.name for factor in steered], coins.to(self.device), strict=True))
+        steered = [factor.name for factor in self.redirector.factors if factor.dof]
+        return dict(zip(steered, self._coins(step, len(steered), size, stream=0), strict=True))
+
+    def _coins(self, step: int, rows: int, size: int, stream: int) -> Tensor:
+        """(rows, size, 1) fair coins, a function of the seed and the step."""
+        generator = step_generator(self.seed, step, stream)
+        return (torch.rand((rows, size, 1), generator=generator) < 0.5).to(self.device)
 
     def _mixing_terms(self, a: Encoding, b: Encoding, step: int) -> dict[str, Tensor]:
         mask = self.mixing_mask(step, len(a.conditions["gaze"]))
@@ -220,6 +232,16 @@ class RedirectionTrainer:
         loss.backward()
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
+
+
+def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
+    """Pairs turned left to right where `chosen` (B, 1): both images flipped, every yaw negated."""
+    flip = torch.tensor([1.0, -1.0], device=chosen.device)
+    turned = {name: v.flip(-1) if name.startswith("image") else v * flip for name, v in batch.items()}
+    return {
+        name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), turned[name], value)
+        for name, value in batch.items()
+    }
 
 
 def _require_finite(total: Tensor, terms: Mapping[str, Tensor], step: int) -> None:

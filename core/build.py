@@ -1,0 +1,204 @@
+"""Config to objects: the only reader of Config below the entry scripts."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from core.config_default import Config, is_set
+from core.tracking import say
+from core.trainer import Cadence, RedirectionTrainer
+from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
+from models.discriminator import PatchDiscriminator
+from models.gazeheadnet import Estimator
+from models.load_pretrained_model import load_estimator
+from models.perceptual import TRUNK_URL, build_lpips, find_trunk
+from models.redirector import Redirector
+from models.st_ed import STED, st_ed_factors
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by configuration key; part of the person split, or None for all persons."""
+
+    name: str
+    key: str
+    part: str | None = None
+    published_as_bgr: bool = False
+
+
+TRAIN = Source("gc/train", "gazecapture", "train")
+TESTS = (
+    Source("gc/val", "gazecapture", "val"),
+    Source("gc/test", "gazecapture", "test"),
+    Source("mpi", "mpiigaze"),
+    Source("columbia", "columbia", published_as_bgr=True),
+    Source("eyediap", "eyediap", published_as_bgr=True),
+)
+
+
+def build_redirector(config: Config) -> Redirector:
+    """ST-ED with random weights drawn from the seed."""
+    torch.manual_seed(config.seed)
+    factors = st_ed_factors(
+        config.size_0d_unit, config.num_1d_units, config.size_1d_unit, config.num_2d_units, config.size_2d_unit
+    )
+    return STED(factors, config.image_size, config.growth_rate, config.densenet_blocks, config.fc_embedding_width)
+
+
+def build_discriminator(config: Config) -> nn.Module:
+    torch.manual_seed(config.seed + 1)
+    return PatchDiscriminator(config.discriminator_width)
+
+
+def build_training_set(config: Config) -> GazeDataset:
+    """The training persons. Raises FileNotFoundError or ValueError: without it there is no training."""
+    return _open(config, TRAIN)
+
+
+def build_test_sets(config: Config) -> list[GazeDataset]:
+    """Every configured data set that is there; one sentence for each that is not.
+
+    Raises ValueError if a configured file is there and cannot be read.
+    """
+    sets = []
+    for source in TESTS:
+        path = getattr(config, f"{source.key}_file")
+        if not is_set(path):
+            say(f"{source.name}: left out, since {source.key}_file is not set.")
+        elif not Path(path).is_file():
+            say(f"{source.name}: left out, since {source.key}_file ({path}) is not there.")
+        else:
+            sets.append(_open(config, source))
+    return sets
+
+
+def _open(config: Config, source: Source) -> GazeDataset:
+    path = Path(getattr(config, f"{source.key}_file"))
+    persons = load_person_split(_split_file(config), source.part) if source.part else None
+    dataset = GazeDataset(
+        path,
+        name=source.name,
+        persons=persons,
+        is_bgr=getattr(config, f"{source.key}_is_bgr"),
+        default_is_bgr=source.published_as_bgr,
+        image_size=config.image_size,
+        pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
+    )
+    for persons, reason in (
+        (dataset.missing_persons, "in the person split but not in the file"),
+        (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),
+    ):
+        if persons:
+            say(f"{source.name}: {len(persons)} persons {reason} ({', '.join(persons[:5])}{', ...' * (len(persons) > 5)}).")
+    order = "BGR" if dataset.is_bgr else "RGB"
+    say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
+    return dataset
+
+
+def _split_file(config: Config) -> Path:
+    given = Path(config.gazecapture_split)
+    beside = Path(config.gazecapture_file).parent / given.name
+    if given.is_file() or not beside.is_file():
+        return given
+    return beside
+
+
+def build_batches(config: Config, dataset: GazeDataset, start_step: int, device: torch.device) -> torch.utils.data.DataLoader:
+    """Training pairs from `start_step` on, the same for any number of workers."""
+    candidates = labeled_subset(len(dataset), config.num_labeled_samples) if config.semi_supervised else None
+    sampler = PairSampler(
+        dataset,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        num_steps=config.num_training_steps,
+        candidates=candidates,
+    )
+    return torch.utils.data.DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=config.num_data_loaders,
+        pin_memory=device.type == "cuda",
+        persistent_workers=False,
+    )
+
+
+def load_training_estimator(config: Config) -> Estimator | None:
+    """The estimator of the redirection losses; None if none of them has a weight."""
+    if not (config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss):
+        return None
+    return load_estimator(config.gazenet_savepath, config.gazenet_backbone, key="gazenet_savepath")
+
+
+def load_evaluation_estimator(config: Config) -> Estimator:
+    return load_estimator(config.eval_gazenet_savepath, config.eval_gazenet_backbone, key="eval_gazenet_savepath")
+
+
+def build_perceptual_metric(config: Config) -> nn.Module | None:
+    """LPIPS, or None with one sentence where its weights are not to be had."""
+    trunk = find_trunk(config.lpips_weights, config.allow_downloads)
+    if trunk is None:
+        say(f"LPIPS is left out: its AlexNet weights are not here. Get {TRUNK_URL} and set lpips_weights to it.")
+        return None
+    return build_lpips(trunk)
+
+
+def loss_weights(config: Config) -> dict[str, float]:
+    """Term -> weight; the terms carry their TensorBoard names."""
+    return {
+        "l1": config.coeff_l1_loss,
+        "gaze_a": config.coeff_gaze_loss,
+        "head_a": config.coeff_gaze_loss,
+        "generator": config.coeff_discriminator_loss,
+        "embedding_consistency": config.coeff_embedding_consistency_loss,
+        "embedding_disentangle": config.coeff_disentangle_embedding_loss,
+        "label_disentangle": config.coeff_disentangle_pseudo_label_loss,
+        "redirection_feature_loss": config.coeff_redirection_feature_loss,
+        "gaze_redirection": config.coeff_redirection_gaze_loss,
+        "head_redirection": config.coeff_redirection_gaze_loss,
+    }
+
+
+def learning_rate_schedule(config: Config) -> Callable[[int], float]:
+    """Step -> learning rate: linear warm-up, then steps of `decay` as published, or a cosine down to 0."""
+
+    def rate(step: int) -> float:
+        warmup = min((step + 1) / config.lr_warmup_steps, 1.0) if config.lr_warmup_steps else 1.0
+        if config.lr_schedule == "cosine":
+            return config.lr * warmup * (1 + math.cos(math.pi * step / config.num_training_steps)) / 2
+        return config.lr * warmup * config.decay ** (step // config.decay_steps)
+
+    return rate
+
+
+def build_trainer(
+    config: Config, redirector: Redirector, discriminator: nn.Module, estimator: nn.Module | None, device: torch.device
+) -> RedirectionTrainer:
+    return RedirectionTrainer(
+        redirector,
+        discriminator,
+        estimator,
+        weights=loss_weights(config),
+        learning_rate=learning_rate_schedule(config),
+        weight_decay=config.l2_reg,
+        adversarial_warmup_steps=config.discriminator_warmup_steps,
+        semi_supervised=config.semi_supervised,
+        mirror=config.mirror_augmentation,
+        precision=config.precision,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def cadence(config: Config) -> Cadence:
+    return Cadence(
+        num_steps=config.num_training_steps,
+        log=config.print_freq_train,
+        test=config.print_freq_test,
+        pictures=config.save_freq_images,
+        save=config.save_interval,
+    )

@@ -1,0 +1,485 @@
+"""Every setting with its type, default and meaning; defaults, JSON files and flags merged into one Config.
+
+    train_st_ed.py config/ST-ED.json mine.json --batch-size 8 --no-use-tensorboard
+
+Later files win over earlier ones, flags over files. All problems are reported in one message.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", title="auto, cpu, cuda or cuda:N")]
+Backbone = Literal["vgg16", "resnet50", "compact", "compact-residual"]
+
+
+class ConfigError(ValueError):
+    """The user's settings cannot be used; its text is the whole message, one problem a line."""
+
+
+def _key(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, **limits)
+
+
+class Config(BaseModel):
+    """All settings of a run. Frozen; the types are strict, but for a whole number where a float is expected.
+
+    Raises pydantic's ValidationError (a ValueError) on an unknown key, a wrong type or a value out of range.
+    What contradicts what is only checked by `load_config`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # Data
+    gazecapture_file: str = _key(".", "GazeCapture in the ST-ED HDF5 layout: training, gc/val and gc/test")
+    gazecapture_split: str = _key("gazecapture_split.json", "person split; also looked for beside the data")
+    mpiigaze_file: str = _key(".", "MPIIFaceGaze in the same layout, for evaluation; '.' leaves it out")
+    columbia_file: str = _key(".", "Columbia in the same layout, for evaluation; '.' leaves it out")
+    eyediap_file: str = _key(".", "EYEDIAP in the same layout, for evaluation; '.' leaves it out")
+    gazecapture_is_bgr: bool | None = _key(None, "blue first; null: the file's color_order, else RGB")
+    mpiigaze_is_bgr: bool | None = _key(None, "blue first; null: the file's color_order, else RGB")
+    columbia_is_bgr: bool | None = _key(None, "blue first; null: the file's color_order, else BGR")
+    eyediap_is_bgr: bool | None = _key(None, "blue first; null: the file's color_order, else BGR")
+    image_size: Literal[64, 128, 256] = _key(128, "side of the square images, pixels")
+    mirror_augmentation: bool = _key(False, "mirror half of the training pairs and their yaw labels")
+    semi_supervised: bool = _key(False, "use the labels of num_labeled_samples images only")
+    num_labeled_samples: Natural = _key(0, "labelled training images when semi_supervised")
+    pick_at_least_per_person: int | None = _key(None, "leave out persons with fewer images; null: none", ge=1)
+    test_subsample: Share = _key(0.05, "share of a data set that is evaluated during training")
+    num_data_loaders: Natural = _key(12, "loader processes; 0: load in the training process")
+
+    # Embedded data set
+    synthetic_data: bool = _key(False, "make the embedded data set where gazecapture_file is missing")
+    synthetic_persons: int = _key(48, "persons in the embedded data set", ge=6)
+    synthetic_samples: int = _key(150, "images a person in the embedded data set", ge=2)
+    synthetic_variation: Literal["calm", "full"] = _key("calm", "how much light and background vary")
+
+    # Model
+    densenet_blocks: Count = _key(5, "dense blocks in the encoder and in the decoder")
+    growth_rate: Count = _key(12, "channels that a DenseNet layer adds")
+    fc_embedding_width: Natural = _key(0, "hidden width of the embedding head; 0: its input's, as published")
+    size_0d_unit: Count = _key(512, "size of the appearance embedding")
+    num_1d_units: Natural = _key(16, "extraneous factors of one angle")
+    size_1d_unit: Count = _key(16, "size of a one-angle factor's embedding, each of its 2 rows")
+    num_2d_units: Natural = _key(0, "factors of two angles; the last two are head and gaze, so at least 2")
+    size_2d_unit: Count = _key(16, "size of a two-angle factor's embedding, each of its 3 rows")
+    discriminator_width: Count = _key(64, "channels of the discriminator's first layer")
+
+    # Losses
+    coeff_l1_loss: Weight = _key(200.0, "weight of the L1 distance to the target image")
+    coeff_gaze_loss: Weight = _key(2.0, "weight of the encoder's gaze and head errors")
+    coeff_embedding_consistency_loss: Weight = _key(1.0, "weight of equal canonical embeddings in a pair")
+    coeff_discriminator_loss: Weight = _key(0.5, "weight of the adversarial terms")
+    coeff_disentangle_embedding_loss: Weight = _key(0.0, "weight of embeddings surviving use_mixing")
+    coeff_disentangle_pseudo_label_loss: Weight = _key(0.0, "weight of conditions surviving use_mixing")
+    coeff_redirection_feature_loss: Weight = _key(0.0, "weight of the training estimator's features")
+    coeff_redirection_gaze_loss: Weight = _key(1.0, "weight of the training estimator's angles")
+    use_mixing: bool = _key(True, "also decode and re-encode randomly mixed conditions of a pair")
+    discriminator_warmup_steps: Natural = _key(20000, "steps in which the adversarial weight rises from 0")
+
+    # Training
+    batch_size: Count = _key(32, "image pairs a step and process")
+    base_learning_rate: Positive = _key(5e-5, "learning rate a sample; lr = batch_size x base_learning_rate")
+    num_training_steps: Count = _key(206865, "steps of a whole training")
+    l2_reg: Weight = _key(1e-4, "Adam's L2 penalty")
+    lr_schedule: Literal["step", "cosine"] = _key("step", "step: see decay; cosine: down to 0")
+    lr_warmup_steps: Natural = _key(0, "steps in which the learning rate rises from 0")
+    decay: Share = _key(0.8, "factor of the learning rate every decay_steps")
+    decay_steps: Count = _key(34480, "steps between two decays of the learning rate")
+    load_step: Natural = _key(0, "start from this step's checkpoint in save_path; 0: see resume")
+    resume: bool = _key(True, "continue from the newest checkpoint in save_path, if there is one")
+
+    # Machine
+    device: Device = _key("auto", "auto, cpu, cuda or cuda:N")
+    precision: Literal["float32", "bfloat16"] = _key("float32", "bfloat16: autocast of the networks")
+    compile: bool = _key(False, "compile the networks before the first step")
+    num_threads: Natural = _key(0, "CPU threads; 0: PyTorch's choice")
+    seed: Seed = _key(0, "seed of every random draw")
+    use_apex: bool = _key(False, "no effect of its own; true is read as precision bfloat16")
+
+    # Gaze and head estimators
+    gazenet_savepath: str = _key(".", "the estimator of the training losses")
+    eval_gazenet_savepath: str = _key(".", "the estimator that measures; it must take no part in training")
+    gazenet_backbone: Backbone = _key("vgg16", "network of the training estimator")
+    eval_gazenet_backbone: Backbone = _key("resnet50", "network of the measuring estimator")
+    train_missing_estimators: bool = _key(False, "train an estimator first where its weights are missing")
+    estimator_batch_size: Count = _key(64, "images a step when an estimator is trained")
+    estimator_learning_rate: Positive = _key(1e-4, "an estimator's (highest) learning rate")
+    estimator_num_steps: Count = _key(100000, "training steps of an estimator")
+    estimator_lr_schedule: Literal["step", "one-cycle"] = _key("step", "its learning rate over time")
+    estimator_decay: Share = _key(0.5, "factor of its learning rate every estimator_decay_steps")
+    estimator_decay_steps: Count = _key(50000, "steps between two decays of its learning rate")
+    estimator_flip: bool = _key(False, "mirror half of an estimator's training images and their yaw labels")
+    estimator_num_labeled_samples: Count = _key(50000, "labelled images an estimator is trained on, at most")
+
+    # Run folder
+    save_path: str = _key(".", "the run folder: checkpoints, metrics, pictures; must be given")
+    save_interval: Count = _key(50000, "steps between two checkpoints")
+    keep_checkpoints: Natural = _key(0, "newest checkpoints to keep; 0: all")
+    print_freq_train: Count = _key(200, "steps between two lines of training losses")
+    print_freq_test: Count = _key(4000, "steps between two evaluations on test_subsample")
+    save_freq_images: Count = _key(4000, "steps between two sets of pictures")
+    use_tensorboard: bool = _key(False, "write TensorBoard events")
+    num_sample_persons: Natural = _key(24, "persons in the pictures")
+    walk_frames: Natural = _key(24, "frames of a latent-walk video; 0: no videos")
+
+    # Evaluation
+    skip_training: bool = _key(False, "evaluate the checkpoint of load_step only")
+    eval_batch_size: Count = _key(128, "images a batch in evaluation")
+    compute_full_result: bool = _key(True, "evaluate every data set in full at the end")
+    eval_disentanglement: bool = _key(True, "also measure what perturbing a factor does to gaze and head")
+    store_redirect_dataset: bool = _key(False, "write Redirected_samples.h5 at the end")
+    lpips_weights: str = _key("", "torchvision's AlexNet weights for LPIPS; empty: torch hub's cache")
+    allow_downloads: bool = _key(True, "fetch LPIPS' AlexNet weights where they are missing")
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        # A Literal compares by ==, which would let 64.0 pass.
+        if type(value) is float:
+            raise ValueError("not a whole number")
+        return value
+
+    @property
+    def lr(self) -> float:
+        """Adam's learning rate before any schedule."""
+        return self.batch_size * self.base_learning_rate
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each given key came from: a file, as it was spelled, or a flag. Defaults are not in it."""
+        return MappingProxyType(self._sources)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should be told although the settings are usable."""
+        return self._warnings
+
+    def describe(self) -> str:
+        """What differs from the defaults, one line a key: key = value (default X) from SOURCE."""
+        return "\n".join(
+            f"{key} = {_show(getattr(self, key))} (default {_show(info.default)})"
+            f" from {self._sources.get(key, 'code')}"
+            for key, info in Config.model_fields.items()
+            if getattr(self, key) != info.default
+        )
+
+    def to_json(self) -> str:
+        """All keys, as a config file that loads back to an equal Config."""
+        return json.dumps(self.model_dump(), indent=2, allow_nan=False) + "\n"
+
+    # Two configurations are equal if their settings are, wherever these came from.
+    def __eq__(self, other: object) -> bool:
+        return self.model_dump() == other.model_dump() if isinstance(other, Config) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.model_dump().values()))
+
+
+def is_set(path: str) -> bool:
+    """Whether a path setting was given: '.' and '' mean that it was not."""
+    return path not in ("", ".")
+
+
+def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple[str, str]]:
+    """(key, problem) of settings that do not go together; rules that read an `unusable` key are left out."""
+    c = config
+    side, rest = divmod(c.image_size, 2 ** min(c.densenet_blocks + 1, 64))
+    same_path = os.path.normpath(c.gazenet_savepath) == os.path.normpath(c.eval_gazenet_savepath)
+    same_estimator = same_path and c.gazenet_backbone == c.eval_gazenet_backbone
+    training = not c.skip_training
+    no_mixing = "but use_mixing is false; set use_mixing to true, or the weight to 0."
+    rules: list[tuple[str, str, bool, str]] = [  # key, the other keys it depends on, broken?, problem
+        ("save_path", "", not is_set(c.save_path), "names no folder; set the run's, e.g. runs/mine."),
+        ("num_2d_units", "", c.num_2d_units < 2,
+         f"is {c.num_2d_units}, expected at least 2: the last two are head and gaze (ST-ED.json: 4)."),
+        ("densenet_blocks", "image_size", side < 2 or rest > 0,
+         (f"is {c.densenet_blocks}, which halves an image of {c.image_size} px {c.densenet_blocks + 1} times,"
+          " to less than 2 px; set fewer blocks or a larger image_size.")),
+        ("gazecapture_file", "skip_training synthetic_data",
+         training and not c.synthetic_data and not is_set(c.gazecapture_file),
+         "names no file, but training needs one; set it, or synthetic_data for the embedded data set."),
+        ("synthetic_data", "gazecapture_file", c.synthetic_data and not is_set(c.gazecapture_file),
+         "is true, but gazecapture_file does not say where to keep the data set; set gazecapture_file."),
+        ("skip_training", "load_step", c.skip_training and c.load_step == 0,
+         "is true, but load_step is 0; set load_step to the step of the checkpoint to evaluate."),
+        ("semi_supervised", "num_labeled_samples", c.semi_supervised and c.num_labeled_samples == 0,
+         "is true, but num_labeled_samples is 0; set it to the number of labelled images, e.g. 5000."),
+        ("coeff_disentangle_embedding_loss", "use_mixing",
+         c.coeff_disentangle_embedding_loss > 0 and not c.use_mixing,
+         f"is {c.coeff_disentangle_embedding_loss:g}, {no_mixing}"),
+        ("coeff_disentangle_pseudo_label_loss", "use_mixing",
+         c.coeff_disentangle_pseudo_label_loss > 0 and not c.use_mixing,
+         f"is {c.coeff_disentangle_pseudo_label_loss:g}, {no_mixing}"),
+        ("lr_warmup_steps", "num_training_steps", c.lr_warmup_steps > c.num_training_steps,
+         f"is {c.lr_warmup_steps}, more than num_training_steps ({c.num_training_steps}); set fewer."),
+        ("eval_gazenet_savepath", "gazenet_savepath gazenet_backbone eval_gazenet_backbone",
+         is_set(c.eval_gazenet_savepath) and same_estimator,
+         ("is gazenet_savepath with the same backbone: an estimator that took part in training must not judge"
+          " its result; set eval_gazenet_savepath to another estimator.")),
+    ]  # fmt: skip
+    return [
+        (key, problem)
+        for key, others, broken, problem in rules
+        if broken and not {key, *others.split()} & set(unusable)
+    ]
+
+
+# The first key of each group in --help.
+_HEADINGS = {
+    "gazecapture_file": "data",
+    "synthetic_data": "embedded data set",
+    "densenet_blocks": "model",
+    "coeff_l1_loss": "losses",
+    "batch_size": "training",
+    "device": "machine",
+    "gazenet_savepath": "gaze and head estimators",
+    "save_path": "run folder",
+    "skip_training": "evaluation",
+}
+_DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most"}
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _kinds(info: FieldInfo) -> tuple[Any, ...]:
+    """The types a key may have; a Literal is left whole."""
+    whole = get_origin(info.annotation) in (None, Literal)
+    return (info.annotation,) if whole else get_args(info.annotation)
+
+
+def _expected(info: FieldInfo) -> str:
+    if info.title:
+        return info.title
+    if get_origin(info.annotation) is Literal:
+        return "one of " + ", ".join(_show(choice) for choice in get_args(info.annotation))
+    limits = [
+        f"{words} {getattr(limit, name)}"
+        for limit in info.metadata
+        for name, words in _LIMIT_NAMES.items()
+        if getattr(limit, name, None) is not None
+    ]
+    kinds = [_KIND_NAMES[kind] for kind in _kinds(info)]
+    return ", or ".join([" ".join([kinds[0], " and ".join(limits)]).strip(), *kinds[1:]])
+
+
+def _from_text(text: str, info: FieldInfo) -> Any:
+    """A flag's text as its key's type; text that does not fit is left for the check to refuse."""
+    for kind in _kinds(info):
+        if kind is NoneType and text in ("none", "null"):
+            return None
+        number = type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
+        if number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                pass
+    return text
+
+
+def _help(prog: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog, f"{prog} [CONFIG.json ...] [--flag value ...]", description)
+    parser.add_argument("config_files", nargs="*", metavar="CONFIG.json", help="later files win")
+    group: Any = parser
+    for key, info in Config.model_fields.items():
+        if key in _HEADINGS:
+            group = parser.add_argument_group(_HEADINGS[key])
+        text = f"{info.description} (default {_show(info.default)})".replace("%", "%%")
+        style: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if bool not in _kinds(info):
+            choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+            kind = "{" + ",".join(map(str, choices)) + "}" if choices else _kinds(info)[0].__name__.upper()
+            style = {"metavar": kind}
+        group.add_argument(_flag(key), default=argparse.SUPPRESS, help=text, **style)
+    return parser
+
+
+@dataclass
+class _Given:
+    """What the files and flags say, and what is wrong with it."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    unusable: set[str] = field(default_factory=set)
+
+    def take(self, key: str, value: Any, source: str) -> None:
+        self.values[key], self.sources[key] = value, source
+
+    def refuse(self, name: str, path: str = "") -> None:
+        """Report a file's key, or a flag if there is no path, that does not exist; name the nearest."""
+        key = name.lstrip("-").replace("-", "_")
+        near = difflib.get_close_matches(key, Config.model_fields, 1)
+        self.unusable.update(near)
+        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", _flag, name)
+        hint = f"did you mean {spell(near[0])}?" if near else "--help lists them all."
+        self.problems.append(where + (_DERIVED.get(key) or f"unknown setting {shown}; {hint}"))
+
+
+def _read_file(path: str, given: _Given) -> None:
+    """Take a file's settings. What cannot be read at all leaves every key of it in doubt."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            content = json.load(file, object_pairs_hook=lambda pairs: _unique(pairs, path, given))
+        problem = f"holds {_show(content)}, expected an object of settings: {{...}}."
+    except FileNotFoundError:
+        content, problem = None, "no such config file; give the path of one, e.g. config/quickstart.json."
+    except json.JSONDecodeError as error:
+        content = None
+        problem = f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there."
+    except (OSError, ValueError, RecursionError) as error:
+        content, problem = None, f"cannot be read as a JSON file: {error}."
+    if not isinstance(content, dict):
+        given.problems.append(f"{path}: {problem}")
+        given.unusable.update(Config.model_fields)
+        return
+    for key, value in content.items():
+        if key in Config.model_fields:
+            given.take(key, value, path)
+        else:
+            given.refuse(key, path)
+
+
+def _unique(pairs: list[tuple[str, Any]], path: str, given: _Given) -> dict[str, Any]:
+    content = dict(pairs)
+    names = [name for name, _ in pairs]
+    twice = [name for name in content if names.count(name) > 1]
+    given.problems += [f"{path}: {name!r} is there more than once; keep one." for name in twice]
+    return content
+
+
+def _flags() -> dict[str, tuple[str, bool | None]]:
+    """Each flag's key, and the value it stands for if it is a switch."""
+    flags: dict[str, tuple[str, bool | None]] = {}
+    for key, info in Config.model_fields.items():
+        flags[_flag(key)] = (key, None)
+        if bool in _kinds(info):
+            flags[_flag(key)], flags[_flag("no_" + key)] = (key, True), (key, False)
+    return flags
+
+
+def _is_flag(argument: str) -> bool:
+    return re.match(r"-[^\d.]", argument) is not None  # -3 is a value
+
+
+def _read_arguments(argv: Sequence[str], given: _Given) -> tuple[list[str], list[tuple[str, Any, str]]]:
+    """The config files of a command line, and (key, value, flag) of each flag."""
+    # argparse writes the help, but would stop at its first problem; here all of them are collected.
+    flags, fields, rest = _flags(), Config.model_fields, list(argv)
+    files: list[str] = []
+    taken: list[tuple[str, Any, str]] = []
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        key, switch = flags.get(name, ("", None))
+        value_follows = not equals and bool(rest) and not _is_flag(rest[0])
+        if not _is_flag(name):
+            files.append(name + equals + text)
+        elif not key:
+            given.refuse(name)
+            del rest[: value_follows and not rest[0].endswith(".json")]
+        elif switch is None and not equals and not value_follows:
+            given.problems.append(f"{name} has no value, expected {_expected(fields[key])}; give it one.")
+            given.unusable.add(key)
+        elif switch is None:
+            taken.append((key, _from_text(text if equals else rest.pop(0), fields[key]), name))
+        elif equals or rest[:1] in (["true"], ["false"]):
+            given.problems.append(f"{name} takes no value; write {_flag(key)} or {_flag('no_' + key)}.")
+            given.unusable.add(key)
+            del rest[: not equals]
+        else:
+            taken.append((key, switch, name))
+    return files, taken
+
+
+def _replace_apex(given: _Given) -> tuple[str, ...]:
+    """Read use_apex as the precision it used to stand for; the warnings to give."""
+    if given.values.get("use_apex") is not True:
+        return ()
+    where = _where("use_apex", given.sources)
+    if "precision" in given.values:
+        return (f"{where} has no effect: precision is given; leave use_apex out.",)
+    given.take("precision", "bfloat16", given.sources["use_apex"])
+    return (f"{where} is read as precision bfloat16; set precision instead.",)
+
+
+def _where(key: str, sources: Mapping[str, str]) -> str:
+    source = sources.get(key)
+    if source is None:
+        return f"{key!r} (not given)"
+    return source if source.startswith("--") else f"{source}: {key!r}"
+
+
+def _check(given: _Given) -> Config:
+    """The Config of what is usable; problems of type, range and contradiction go to the others."""
+    try:
+        config = Config(**given.values)
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
+        for key in wrong:
+            info = Config.model_fields[key]
+            given.problems.append(
+                f"{_where(key, given.sources)} is {_show(given.values[key])}, expected {_expected(info)};"
+                f" correct it, or leave it out for the default {_show(info.default)}."
+            )
+        given.unusable.update(wrong)
+        config = Config(**{key: value for key, value in given.values.items() if key not in wrong})
+    found = contradictions(config, given.unusable)
+    given.problems += [f"{_where(key, given.sources)} {problem}" for key, problem in found]
+    return config
+
+
+def load_config(
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str = "train_st_ed.py",
+    description: str = "Train and evaluate ST-ED.",
+) -> Config:
+    """The defaults, changed by the JSON files and then by the flags of a command line.
+
+    argv: its arguments, None for this process's own. `--help` prints and exits 0.
+    Raises ConfigError, whose text names every problem, its file or flag, and the remedy.
+    """
+    given = _Given()
+    arguments = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(arguments):
+        _help(prog, description).parse_args(["--help"])
+    files, flags = _read_arguments(arguments, given)
+    for path in files:
+        _read_file(path, given)
+    for key, value, flag in flags:
+        given.take(key, value, flag)
+    warnings = _replace_apex(given)
+    config = _check(given)
+    if given.problems:
+        start = [] if files else [f"No config file was given; start from one: {prog} config/quickstart.json"]
+        raise ConfigError("\n".join(start + given.problems))
+    config._sources, config._warnings = given.sources, warnings
+    return config

@@ -1,0 +1,413 @@
+"""The configuration: merging, strictness, and every message a user may meet."""
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+import core
+from core.config_default import Config, ConfigError, contradictions, is_set, load_config
+
+ROOT = Path(__file__).parents[1]
+NOT_SET = {  # paths that the published files leave to their user
+    key: "."
+    for key in (
+        "mpiigaze_file", "gazecapture_file", "save_path", "gazenet_savepath",
+        "eval_gazenet_savepath", "eyediap_file", "columbia_file",
+    )
+}  # fmt: skip
+PUBLISHED_DEFAULTS: dict[str, Any] = {
+    "growth_rate": 12, "densenet_blocks": 5, "coeff_l1_loss": 200.0, "coeff_gaze_loss": 2.0,
+    "coeff_embedding_consistency_loss": 1.0, "coeff_discriminator_loss": 0.5,
+    "coeff_disentangle_embedding_loss": 0.0, "coeff_disentangle_pseudo_label_loss": 0.0,
+    "coeff_redirection_feature_loss": 0.0, "coeff_redirection_gaze_loss": 1.0, "semi_supervised": False,
+    "num_labeled_samples": 0, "pick_at_least_per_person": None, "use_apex": False, "batch_size": 32,
+    "eval_batch_size": 128, "num_data_loaders": 12, "decay_steps": 34480, "decay": 0.8,
+    "num_training_steps": 206865, "l2_reg": 1e-4, "print_freq_train": 200, "print_freq_test": 4000,
+    "save_freq_images": 4000, "save_interval": 50000, "test_subsample": 0.05, "use_tensorboard": False,
+    "skip_training": False, "use_mixing": True, "compute_full_result": True, "store_redirect_dataset": False,
+    "load_step": 0, "size_0d_unit": 512, "num_1d_units": 16, "size_1d_unit": 16, "num_2d_units": 0,
+    "size_2d_unit": 16, "base_learning_rate": 5e-5, **NOT_SET,
+}  # fmt: skip
+NEW_DEFAULTS: dict[str, Any] = {
+    "image_size": 128, "gazecapture_split": "gazecapture_split.json", "gazecapture_is_bgr": None,
+    "mpiigaze_is_bgr": None, "columbia_is_bgr": None, "eyediap_is_bgr": None, "mirror_augmentation": False,
+    "synthetic_data": False, "synthetic_persons": 48, "synthetic_samples": 150, "synthetic_variation": "calm",
+    "device": "auto", "precision": "float32", "compile": False, "num_threads": 0, "seed": 0, "resume": True,
+    "fc_embedding_width": 0, "discriminator_width": 64, "discriminator_warmup_steps": 20000,
+    "lr_schedule": "step", "lr_warmup_steps": 0, "gazenet_backbone": "vgg16",
+    "eval_gazenet_backbone": "resnet50", "train_missing_estimators": False, "estimator_batch_size": 64,
+    "estimator_learning_rate": 1e-4, "estimator_num_steps": 100000, "estimator_decay_steps": 50000,
+    "estimator_decay": 0.5, "estimator_lr_schedule": "step", "estimator_flip": False,
+    "estimator_num_labeled_samples": 50000, "keep_checkpoints": 0, "num_sample_persons": 24,
+    "walk_frames": 24, "eval_disentanglement": True, "lpips_weights": "", "allow_downloads": True,
+}  # fmt: skip
+ST_ED: dict[str, Any] = {
+    "batch_size": 20, "growth_rate": 32, "eval_batch_size": 32, "num_data_loaders": 4,
+    "use_tensorboard": True, "skip_training": False, "print_freq_train": 200, "test_subsample": 0.02,
+    "print_freq_test": 5000,
+    "save_freq_images": 5000, "save_interval": 10000, "size_0d_unit": 1024, "num_1d_units": 4,
+    "size_1d_unit": 16, "num_2d_units": 4, "size_2d_unit": 16, "coeff_l1_loss": 200, "coeff_gaze_loss": 5,
+    "coeff_discriminator_loss": 1, "coeff_embedding_consistency_loss": 2,
+    "coeff_disentangle_embedding_loss": 2, "coeff_disentangle_pseudo_label_loss": 2,
+    "coeff_redirection_feature_loss": 200, "coeff_redirection_gaze_loss": 2, "use_mixing": True,
+    "densenet_blocks": 5, "base_learning_rate": 5e-5, "use_apex": False, "compute_full_result": True,
+    "load_step": 0, "store_redirect_dataset": False, "semi_supervised": False,
+}  # fmt: skip
+PUBLISHED_FILES: dict[str, dict[str, Any]] = {
+    "ST-ED.json": ST_ED,
+    "eval.json": ST_ED | {"skip_training": True, "load_step": 206865},
+    "semi-supervise.json": ST_ED
+    | {
+        "compute_full_result": False, "store_redirect_dataset": True, "semi_supervised": True,
+        "num_labeled_samples": 5000,
+    },
+}  # fmt: skip
+USABLE = {"save_path": "runs/test", "gazecapture_file": "data/some.h5", "num_2d_units": 2}
+
+
+class Files:
+    """Writes config files where the test runs, so that messages name them by their short name."""
+
+    def __call__(self, name: str = "a.json", **settings: Any) -> str:
+        return self.text(json.dumps(settings), name)
+
+    def text(self, text: str, name: str = "a.json") -> str:
+        Path(name).write_text(text, encoding="utf-8")
+        return name
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    monkeypatch.chdir(tmp_path)
+    return Files()
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(argv)
+    return str(error.value)
+
+
+def test_the_package_exports_three_names() -> None:
+    assert sorted(core.__all__) == ["Config", "ConfigError", "load_config"]
+
+
+def test_importing_loads_no_torch_and_writes_nothing(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import core; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_defaults_are_the_published_and_the_documented_ones() -> None:
+    assert Config().model_dump() == PUBLISHED_DEFAULTS | NEW_DEFAULTS
+
+
+@pytest.mark.parametrize("name", PUBLISHED_FILES)
+def test_our_files_equal_the_published_ones_but_for_paths(name: str) -> None:
+    ours = json.loads((ROOT / "config" / name).read_text())
+    assert ours.keys() - NOT_SET == PUBLISHED_FILES[name].keys()
+    assert {key: value for key, value in ours.items() if key not in NOT_SET} == PUBLISHED_FILES[name]
+    assert NOT_SET.keys() <= ours.keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED_FILES)
+def test_published_files_load_with_only_paths_edited(name: str, write: Files) -> None:
+    paths = {key: f"/some/where/{key}" for key in NOT_SET}
+    config = load_config([write(**PUBLISHED_FILES[name], **paths)])
+    assert config == Config(**PUBLISHED_FILES[name], **paths)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.json")), ids=lambda path: path.name)
+def test_shipped_files_load_alone(path: Path) -> None:
+    config = load_config([str(path)])
+    assert config.save_path.startswith("runs/")
+
+
+def test_later_files_win_and_flags_win_over_files(write: Files) -> None:
+    first = write("first.json", **USABLE, batch_size=4, seed=1, use_tensorboard=True)
+    second = write("second.json", batch_size=5, seed=2)
+    config = load_config([first, "--seed", "3", second, "--no-use-tensorboard"])
+    assert (config.batch_size, config.seed, config.use_tensorboard) == (5, 3, False)
+    assert config.sources["batch_size"] == "second.json"
+    assert config.sources["save_path"] == "first.json"
+    assert config.sources["seed"] == "--seed"
+    assert config.sources["use_tensorboard"] == "--no-use-tensorboard"
+    assert "growth_rate" not in config.sources
+
+
+def test_the_command_line_of_the_process_is_the_default(
+    write: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x.py", write(**USABLE), "--seed=9"])
+    assert load_config().seed == 9
+
+
+def test_flags_take_the_type_of_their_key(write: Files) -> None:
+    numbers = ["--l2-reg", "1e-3", "--image-size", "64", "--densenet-blocks=3"]
+    others = ["--columbia-is-bgr", "--no-mpiigaze-is-bgr", "--lpips-weights="]
+    config = load_config([write(**USABLE, pick_at_least_per_person=3), *numbers, *others])
+    assert (config.l2_reg, config.image_size, config.densenet_blocks) == (0.001, 64, 3)
+    assert (config.columbia_is_bgr, config.mpiigaze_is_bgr, config.eyediap_is_bgr) == (True, False, None)
+    assert config.pick_at_least_per_person == 3
+    assert load_config(["a.json", "--pick-at-least-per-person", "none"]).pick_at_least_per_person is None
+
+
+def test_a_whole_number_is_accepted_for_a_float(write: Files) -> None:
+    value = load_config([write(**USABLE, coeff_l1_loss=150)]).coeff_l1_loss
+    assert value == 150.0
+    assert type(value) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"batch_size": "8"', "a.json: 'batch_size' is \"8\", expected a whole number of at least 1"),
+        ('"batch_size": true', "'batch_size' is true, expected a whole number"),
+        ('"batch_size": 1.0', "'batch_size' is 1.0, expected a whole number"),
+        ('"batch_size": 0', "'batch_size' is 0, expected a whole number of at least 1"),
+        ('"batch_size": null', "'batch_size' is null"),
+        ('"use_mixing": 1', "'use_mixing' is 1, expected true or false; correct it, or leave"),
+        ('"l2_reg": NaN', "'l2_reg' is NaN, expected a number of at least 0"),
+        ('"l2_reg": Infinity', "'l2_reg' is Infinity"),
+        ('"l2_reg": 1e999', "'l2_reg' is Infinity"),
+        ('"l2_reg": true', "'l2_reg' is true, expected a number"),
+        ('"decay": 1.5', "'decay' is 1.5, expected a number above 0 and at most 1"),
+        ('"test_subsample": 0', "'test_subsample' is 0, expected a number above 0"),
+        ('"image_size": 64.0', "'image_size' is 64.0, expected one of 64, 128, 256"),
+        ('"image_size": 100', "'image_size' is 100, expected one of 64, 128, 256"),
+        ('"precision": "half"', "'precision' is \"half\", expected one of \"float32\", \"bfloat16\""),
+        ('"device": "gpu"', "'device' is \"gpu\", expected auto, cpu, cuda or cuda:N"),
+        ('"save_path": 3', "'save_path' is 3, expected text"),
+        ('"columbia_is_bgr": 0', "'columbia_is_bgr' is 0, expected true or false, or null"),
+        ('"pick_at_least_per_person": 0', "is 0, expected a whole number of at least 1, or null"),
+        ('"synthetic_persons": 5', "'synthetic_persons' is 5, expected a whole number of at least 6"),
+        ('"growth_rate": [1]', "'growth_rate' is [1], expected"),
+        ('"lr": 0.1', "a.json: lr is derived: batch_size x base_learning_rate; set base_learning_rate"),
+        ('"batchsize": 8', "a.json: unknown setting 'batchsize'; did you mean 'batch_size'?"),
+        ('"zzz": 8', "a.json: unknown setting 'zzz'; --help lists them all"),
+        ('"seed": 1, "seed": 2', "a.json: 'seed' is there more than once"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_the_only_problem_named(text: str, message: str, write: Files) -> None:
+    write(**USABLE)
+    found = refusal("a.json", write.text("{" + text + "}", "b.json"))
+    assert message.replace("a.json", "b.json") in found
+    assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:3"])
+def test_devices_are_accepted(device: str) -> None:
+    assert Config(device=device).device == device
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--batch-size x", '--batch-size is "x", expected a whole number of at least 1'),
+        ("--batch-size 8.0", '--batch-size is "8.0", expected a whole number'),
+        ("--batch-size -8", "--batch-size is -8, expected a whole number"),
+        ("--l2-reg -1e-4", "--l2-reg is -0.0001, expected a number of at least 0"),
+        ("--l2-reg nan", "--l2-reg is NaN, expected a number"),
+        ("--batch-size", "--batch-size has no value, expected a whole number of at least 1"),
+        ("--batch-size --no-use-mixing", "--batch-size has no value"),
+        ("--batch_size 8", "unknown setting --batch_size; did you mean --batch-size?"),
+        ("--batch 8", "unknown setting --batch"),
+        ("--zzz", "unknown setting --zzz; --help lists them all"),
+        ("--lr 0.1", "lr is derived: batch_size x base_learning_rate; set base_learning_rate"),
+        ("--use-mixing true", "--use-mixing takes no value; write --use-mixing or --no-use-mixing"),
+        ("--no-use-mixing=false", "--no-use-mixing takes no value"),
+    ],
+)
+def test_a_wrong_flag_is_the_only_problem_named(flags: str, message: str, write: Files) -> None:
+    found = refusal(write(**USABLE), *flags.split())
+    assert message in found
+    assert len(found.splitlines()) == 1
+
+
+def test_all_problems_come_in_one_message(write: Files) -> None:
+    first = write("first.json", **USABLE, batch_size="8", semi_supervised=True, sed=1)
+    second = write("second.json", decay=2, coeff_disentangle_embedding_loss=1)
+    found = refusal(first, second, "--no-use-mixing", "--growth-rate", "0", "--frobnicate")
+    for fragment in (
+        "first.json: 'batch_size' is \"8\"",
+        "first.json: 'semi_supervised' is true, but num_labeled_samples is 0",
+        "first.json: unknown setting 'sed'; did you mean 'seed'?",
+        "second.json: 'decay' is 2",
+        "second.json: 'coeff_disentangle_embedding_loss' is 1, but use_mixing is false",
+        "--growth-rate is 0",
+        "unknown setting --frobnicate",
+    ):
+        assert fragment in found
+    assert len(found.splitlines()) == 7
+
+
+def test_a_bad_value_makes_no_second_problem_out_of_a_contradiction(write: Files) -> None:
+    found = refusal(write(**USABLE, skip_training=True, load_step="206865"))
+    assert "'load_step' is \"206865\"" in found
+    assert "skip_training" not in found
+
+
+def test_a_syntax_error_names_file_line_and_column(write: Files) -> None:
+    found = refusal(write.text('{\n  "seed": 1,\n  "decay" 2\n}'))
+    assert found.startswith("a.json: line 3, column 11: not JSON")
+
+
+def test_a_missing_file_is_named(write: Files) -> None:
+    assert refusal("nowhere.json") == (
+        "nowhere.json: no such config file; give the path of one, e.g. config/quickstart.json."
+    )
+
+
+def test_a_file_that_is_not_an_object_is_refused(write: Files) -> None:
+    assert refusal(write.text("[1, 2]")) == "a.json: holds [1, 2], expected an object of settings: {...}."
+
+
+def test_a_folder_or_binary_file_is_refused(write: Files) -> None:
+    Path("folder").mkdir()
+    Path("weights.pt").write_bytes(b"\x80\x02\xff")
+    found = refusal("folder", "weights.pt").splitlines()
+    assert found[0].startswith("folder: cannot be read as a JSON file")
+    assert found[1].startswith("weights.pt: cannot be read as a JSON file")
+
+
+def test_no_config_file_at_all_is_told_what_to_do() -> None:
+    first, *problems = refusal().splitlines()
+    assert first == "No config file was given; start from one: train_st_ed.py config/quickstart.json"
+    assert [problem.split()[0] for problem in problems] == [
+        "'save_path'",
+        "'num_2d_units'",
+        "'gazecapture_file'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "fragment"),
+    [
+        ({"save_path": "."}, "save_path", "names no folder"),
+        ({"save_path": ""}, "save_path", "names no folder"),
+        ({"num_2d_units": 1}, "num_2d_units", "is 1, expected at least 2: the last two are head and gaze"),
+        ({"densenet_blocks": 6}, "densenet_blocks", "halves an image of 128 px 7 times, to less than 2 px"),
+        ({"image_size": 64}, "densenet_blocks", "halves an image of 64 px 6 times"),
+        ({"densenet_blocks": 10**9}, "densenet_blocks", "set fewer blocks"),
+        ({"gazecapture_file": "."}, "gazecapture_file", "names no file, but training needs one"),
+        ({"gazecapture_file": "", "synthetic_data": True}, "synthetic_data", "set gazecapture_file"),
+        ({"skip_training": True}, "skip_training", "is true, but load_step is 0"),
+        ({"semi_supervised": True}, "semi_supervised", "is true, but num_labeled_samples is 0"),
+        ({"coeff_disentangle_embedding_loss": 2, "use_mixing": False}, "coeff_disentangle_embedding_loss",
+         "is 2, but use_mixing is false"),
+        ({"coeff_disentangle_pseudo_label_loss": 0.5, "use_mixing": False},
+         "coeff_disentangle_pseudo_label_loss", "is 0.5, but use_mixing is false"),
+        ({"lr_warmup_steps": 11, "num_training_steps": 10}, "lr_warmup_steps",
+         "is 11, more than num_training_steps"),
+        ({"gazenet_savepath": "x/y", "eval_gazenet_savepath": "x//y/", "eval_gazenet_backbone": "vgg16"},
+         "eval_gazenet_savepath", "an estimator that took part in training must not judge"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: str) -> None:
+    [(found, problem)] = contradictions(Config(**(USABLE | settings)))
+    assert found == key
+    assert fragment in problem
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"skip_training": True, "load_step": 1, "gazecapture_file": "."},
+        {"image_size": 64, "densenet_blocks": 4},
+        {"image_size": 256, "densenet_blocks": 6},
+        {"eval_gazenet_backbone": "vgg16"},  # neither estimator is given
+        {"gazenet_savepath": "x", "eval_gazenet_savepath": "x"},  # two backbones in one folder
+        {"lr_warmup_steps": 10, "num_training_steps": 10},
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_accepted(settings: dict[str, Any]) -> None:
+    assert contradictions(Config(**(USABLE | settings))) == []
+
+
+def test_use_apex_is_read_as_bfloat16_with_a_warning(write: Files) -> None:
+    config = load_config([write(**USABLE, use_apex=True)])
+    assert config.precision == "bfloat16"
+    assert config.warnings == ("a.json: 'use_apex' is read as precision bfloat16; set precision instead.",)
+
+
+def test_an_explicit_precision_wins_over_use_apex(write: Files) -> None:
+    config = load_config([write(**USABLE, use_apex=True), "--precision", "float32"])
+    assert config.precision == "float32"
+    assert "has no effect: precision is given" in config.warnings[0]
+
+
+def test_use_apex_false_is_silent(write: Files) -> None:
+    config = load_config([write(**USABLE, use_apex=False)])
+    assert (config.precision, config.warnings) == ("float32", ())
+
+
+def test_lr_is_batch_size_times_base_learning_rate() -> None:
+    assert Config(batch_size=20, base_learning_rate=5e-5).lr == pytest.approx(1e-3)
+
+
+def test_describe_lists_what_differs_and_where_it_comes_from(write: Files) -> None:
+    config = load_config([write(**USABLE, batch_size=20, decay=0.8), "--no-use-mixing"])
+    assert config.describe().splitlines() == [
+        'gazecapture_file = "data/some.h5" (default ".") from a.json',
+        "num_2d_units = 2 (default 0) from a.json",
+        "use_mixing = false (default true) from --no-use-mixing",
+        "batch_size = 20 (default 32) from a.json",
+        'save_path = "runs/test" (default ".") from a.json',
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.json")), ids=lambda path: path.name)
+def test_to_json_loads_back_to_an_equal_config(path: Path, write: Files) -> None:
+    config = load_config([str(path), "--seed", "7", "--use-apex"])
+    again = load_config([write.text(config.to_json())])
+    assert again == config
+    assert hash(again) == hash(config)
+    assert again != load_config([str(path)])
+
+
+def test_a_config_survives_copies_and_other_processes(write: Files) -> None:
+    config = load_config([write(**USABLE)])
+    for twin in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert twin == config
+        assert twin.sources == config.sources
+
+
+def test_a_config_is_frozen_strict_and_closed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().seed = 1  # type: ignore[misc]
+    for settings in ({"batchsize": 8}, {"lr": 1.0}, {"batch_size": "8"}, {"image_size": 64.0}):
+        with pytest.raises(ValidationError):
+            Config(**settings)
+
+
+def test_help_documents_every_key_with_its_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit_:
+        load_config(["--unknown", "--help"], prog="some.py", description="What it does.")
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    words = " ".join(text.split())
+    assert "usage: some.py [CONFIG.json ...]" in words
+    assert "What it does." in words
+    for key, info in Config.model_fields.items():
+        assert info.description
+        assert "--" + key.replace("_", "-") + " " in text.replace(",", " ")
+        assert f"{info.description} (default {json.dumps(info.default)})" in words
+    assert "\nembedded data set:\n" in text
+
+
+def test_a_path_of_nothing_or_a_dot_is_not_set() -> None:
+    assert [is_set(path) for path in ("", ".", "x.h5")] == [False, False, True]
