@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
+_Handle = tuple[h5py.h5d.DatasetID, h5py.h5s.SpaceID, h5py.h5s.SpaceID]  # data set; file and memory space
 _MAX_LINES = 10
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
 
@@ -83,7 +84,7 @@ class GazeDataset(Dataset):
         self.image_size = image_size or min(sizes)
         self._build_index(counts, pick_at_least_per_person or 1)
         self._file: h5py.File | None = None
-        self._handles: dict[int, h5py.h5d.DatasetID] = {}
+        self._handles: dict[int, _Handle] = {}
 
     def _build_index(self, counts: dict[str, int], at_least: int) -> None:
         self.dropped_persons = [person for person, count in counts.items() if count < at_least]
@@ -144,17 +145,20 @@ class GazeDataset(Dataset):
     def _read_pixels(self, person: int, sample: int) -> np.ndarray:
         """(S, S, 3) uint8, by h5py's low-level calls, which save `dataset[sample]` its overhead."""
         try:
-            handle = self._handles.get(person)
-            if handle is None:
-                handle = self._handles[person] = self._group(person)["pixels"].id
-            space = handle.get_space()
-            shape = (1, *space.shape[1:])
-            space.select_hyperslab((sample, 0, 0, 0), shape)
-            pixels = np.empty(shape[1:], np.uint8)
-            handle.read(h5py.h5s.create_simple(shape), space, pixels, h5py.h5t.NATIVE_UINT8)
+            # Taken out while in use: a selection serves one thread at a time.
+            opened = self._handles.pop(person, None) or self._open_pixels(person)
+            handle, space, memory = opened
+            pixels = np.empty(memory.shape, np.uint8)
+            space.select_hyperslab((sample, 0, 0, 0), (1, *memory.shape))
+            handle.read(memory, space, pixels, h5py.h5t.NATIVE_UINT8)
+            self._handles[person] = opened
         except _READ_ERRORS as error:
             self._unreadable(person, f"pixels of sample {sample}", error)
         return pixels
+
+    def _open_pixels(self, person: int) -> _Handle:
+        handle = self._group(person)["pixels"].id
+        return handle, handle.get_space(), h5py.h5s.create_simple(handle.shape[1:])
 
     def _load_labels(self, person: int) -> None:
         start, stop = self.person_start[person : person + 2]

@@ -201,4 +201,5 @@ def cadence(config: Config) -> Cadence:
         test=config.print_freq_test,
         pictures=config.save_freq_images,
         save=config.save_interval,
+        test_at_end=not config.compute_full_result,
     )

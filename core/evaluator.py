@@ -230,7 +230,7 @@ def _batches(
         batch_sampler=[[tuple(pair) for pair in pairs[i : i + batch_size].tolist()] for i in range(0, len(pairs), batch_size)],
         num_workers=workers if len(pairs) > 4 * batch_size else 0,
     )
-    bar = progress_bar(len(pairs), 0, f"evaluating {dataset.name}", unit="pair")
+    bar = progress_bar(len(pairs), 0, f"evaluating {dataset.name}", unit="pair", leave=False)
     start = 0
     for batch in loader:
         size = len(batch["image_a"])

@@ -47,9 +47,9 @@ class Tracker:
             self._board.close()
 
 
-def progress_bar(total: int, start: int, what: str, unit: str = "step") -> tqdm:
+def progress_bar(total: int, start: int, what: str, unit: str = "step", leave: bool = True) -> tqdm:
     """Bar with the time left; `start` steps are done already."""
-    return tqdm(total=total, initial=start, desc=what, unit=unit, dynamic_ncols=True, smoothing=0.05)
+    return tqdm(total=total, initial=start, desc=what, unit=unit, leave=leave, dynamic_ncols=True, smoothing=0.05)
 
 
 def say(message: str) -> None:

@@ -15,13 +15,17 @@ from utils import batch_to_device
 
 @dataclass(frozen=True)
 class Cadence:
-    """When the trainer does what, in steps; 0 is never."""
+    """When the trainer does what, in steps.
+
+    test_at_end: also test after the last step; not needed where a full evaluation follows.
+    """
 
     num_steps: int
     log: int
     test: int
     pictures: int
     save: int
+    test_at_end: bool = True
 
 
 class RedirectionTrainer:
@@ -93,7 +97,7 @@ class RedirectionTrainer:
             terms = self.train_step(moved, step)
             step += 1
             bar.update()
-            if cadence.log and (step % cadence.log == 0 or step == cadence.num_steps):
+            if step % cadence.log == 0 or step == cadence.num_steps:
                 values = {name: value.item() for name, value in terms.items()}
                 images_per_s = (bar.format_dict["rate"] or 0) * len(moved["image_a"])
                 bar.set_postfix(loss=f"{values['total']:.3g}", images_per_s=f"{images_per_s:.0f}")
@@ -102,7 +106,9 @@ class RedirectionTrainer:
         bar.close()
         save(step)
         if step == cadence.num_steps:
-            self._housekeeping(step, cadence, tracker, test, pictures, lambda _: None)
+            pictures(step)
+            if cadence.test_at_end:
+                self._test(step, tracker, test)
         return step
 
     def _housekeeping(
@@ -114,13 +120,17 @@ class RedirectionTrainer:
         pictures: Callable[[int], None],
         save: Callable[[int], None],
     ) -> None:
-        if cadence.save and step % cadence.save == 0:
+        if step % cadence.save == 0:
             save(step)
-        if cadence.test and step % cadence.test == 0:
-            tracker.log(step, metrics := test(step))
-            say(f"step {step}: " + ", ".join(f"{name} {value:.3g}" for name, value in metrics.items()))
-        if cadence.pictures and step % cadence.pictures == 0:
+        if step % cadence.test == 0:
+            self._test(step, tracker, test)
+        if step % cadence.pictures == 0:
             pictures(step)
+
+    def _test(self, step: int, tracker: Tracker, test: Callable[[int], Mapping[str, float]]) -> None:
+        tracker.log(step, metrics := test(step))
+        shown = [name for name in metrics if name.endswith(("gaze_redirection", "head_redirection", "/l1"))]
+        say(f"step {step}: " + ", ".join(f"{name} {metrics[name]:.3g}" for name in shown))
 
     def train_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """One update of the discriminator and one of the redirector; the terms, detached.

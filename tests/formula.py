@@ -13,8 +13,8 @@ def fill(
 ) -> nn.Module:
     """Fill parameters and buffers from their state-dict keys and shapes alone; returns the module.
 
-    Rule of ST-ED's modules, the estimators and PatchGAN. arithmetic: float64 for st_ed.json, rounded to float32
-    at the end (so that float32 and float64 modules hold the same weights); float32 for all other goldens.
+    Rule of ST-ED's modules, the estimators and PatchGAN.  arithmetic: float64 for st_ed.json, rounded to
+    float32 at the end (so that modules of either precision hold the same weights); float32 for all others.
     prefix: put before each key, for a module that is part of another.
     """
     state = module.state_dict()

@@ -1,0 +1,62 @@
+"""Who may import whom, and that nothing needs a script around it to be imported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LEVEL_0 = {"core.config_default", "core.runtime", "core.tracking", "models.geometry", "utils", "core"}
+LEVEL_1_ROOMS = {"models", "preprocess", "dataset", "dataset_augmented", "losses", "checkpoints_manager"}
+LEVEL_2 = {"core.build", "core.trainer", "core.evaluator", "core.report"}
+ROOMS = LEVEL_1_ROOMS | {"core", "utils", "train_st_ed", "train_facenet", "redirect", "demo", "benchmarks", "tests"}
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for pattern in ("*.py", "core/*.py", "models/*.py", "preprocess/*.py", "benchmarks/*.py")
+    for path in ROOT.glob(pattern)
+)
+
+
+def level(module: str) -> int:
+    if module in LEVEL_0:
+        return 0
+    if module.partition(".")[0] in LEVEL_1_ROOMS:
+        return 1
+    return 2 if module in LEVEL_2 else 3
+
+
+def imported(module: str) -> set[str]:
+    """Modules of this project that the file names, wherever in it."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    path = path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py"
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(part for part in (package if node.level else "", node.module or "") if part)
+            names |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
+    return {name for name in names if name.partition(".")[0] in ROOMS}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_arrow_points_upwards(module: str) -> None:
+    for other in imported(module):
+        same_folder = "." in module and other.partition(".")[0] == module.partition(".")[0] != "core"
+        lower = level(other) < level(module) or (level(module) == level(other) == 0)
+        same_top_room = level(module) == level(other) and level(module) in (2, 3)
+        assert lower or same_folder or same_top_room, f"{module} must not import {other}"
+
+
+@pytest.mark.parametrize("module", ["core", "dataset", "losses", "models.st_ed", "preprocess", "core.evaluator"])
+def test_imports_from_a_command_line(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_configuration_does_not_import_torch() -> None:
+    code = "import sys, core; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

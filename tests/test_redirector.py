@@ -1,0 +1,81 @@
+"""What every redirector promises, whatever its networks."""
+
+import pytest
+import torch
+
+from models.redirector import Encoding, Redirector
+from models.st_ed import st_ed_factors
+from tests.tiny import SIZE, random_batch, tiny_redirector
+
+
+@pytest.fixture(params=[tiny_redirector], ids=["ST-ED"])
+def redirector(request: pytest.FixtureRequest) -> Redirector:
+    return request.param().eval()
+
+
+@pytest.fixture
+def encoding(redirector: Redirector) -> Encoding:
+    with torch.no_grad():
+        return redirector.encode(random_batch()["image_a"])
+
+
+def test_shapes_follow_the_factors(redirector: Redirector, encoding: Encoding) -> None:
+    for factor in redirector.factors:
+        assert encoding.embeddings[factor.name].shape == (4, factor.dof + 1, factor.size)
+        assert (factor.name in encoding.conditions) == (factor.dof > 0)
+    assert redirector.decode(encoding).shape == (4, 3, SIZE, SIZE)
+
+
+def test_rotating_to_the_own_conditions_changes_nothing(redirector: Redirector, encoding: Encoding) -> None:
+    same = redirector.rotate(encoding, encoding.conditions)
+    for name, value in encoding.embeddings.items():
+        assert torch.allclose(same.embeddings[name], value, atol=1e-6)
+
+
+def test_factors_that_are_not_named_stay_to_the_bit(redirector: Redirector, encoding: Encoding) -> None:
+    turned = redirector.rotate(encoding, {"gaze": torch.full((4, 2), 0.3)})
+    assert not torch.equal(turned.embeddings["gaze"], encoding.embeddings["gaze"])
+    for name in encoding.embeddings.keys() - {"gaze"}:
+        assert torch.equal(turned.embeddings[name], encoding.embeddings[name])
+
+
+def test_there_and_back_again(redirector: Redirector, encoding: Encoding) -> None:
+    there = redirector.rotate(encoding, {"gaze": torch.full((4, 2), 0.4), "head": torch.full((4, 2), -0.2)})
+    back = redirector.rotate(there, {name: encoding.conditions[name] for name in ("gaze", "head")})
+    for name in ("gaze", "head"):
+        assert torch.allclose(back.embeddings[name], encoding.embeddings[name], atol=1e-6)
+
+
+def test_canonical_embeddings_do_not_depend_on_where_they_were_rotated_to(
+    redirector: Redirector, encoding: Encoding
+) -> None:
+    moved = redirector.rotate(encoding, {"head": torch.full((4, 2), 0.7)})
+    for name, value in redirector.canonical(encoding).embeddings.items():
+        assert torch.allclose(redirector.canonical(moved).embeddings[name], value, atol=1e-6)
+
+
+def test_an_image_is_encoded_alike_alone_and_in_a_batch(redirector: Redirector) -> None:
+    """The training step encodes a and b in one call; InstanceNorm makes that exact."""
+    image = random_batch()["image_a"]
+    alone = redirector.encode(image[:1])
+    for name, value in redirector.encode(image)[:1].embeddings.items():
+        assert torch.allclose(value, alone.embeddings[name], atol=1e-5)
+
+
+def test_a_walk_is_a_row_of_redirections(redirector: Redirector) -> None:
+    image, angles = random_batch()["image_a"], torch.tensor([[0.0, -0.3], [0.0, 0.3]])
+    with torch.no_grad():
+        frames = redirector.walk(image, "gaze", angles)
+        assert torch.allclose(frames[1], redirector.redirect(image, {"gaze": angles[1].expand(4, 2)}), atol=1e-5)
+
+
+def test_wrong_image_size_names_both_sizes() -> None:
+    with pytest.raises(ValueError, match=r"32, 32.*64"):
+        tiny_redirector().encode(torch.zeros(1, 3, 32, 32))
+
+
+def test_gaze_is_the_last_factor_and_head_the_one_before() -> None:
+    factors = st_ed_factors(1024, 4, 16, 4, 16)
+    assert [factor.name for factor in factors[-2:]] == ["head", "gaze"]
+    assert sum(factor.dof for factor in factors) == 12
+    assert [factor.dof for factor in factors] == [0, 1, 1, 1, 1, 2, 2, 2, 2]

@@ -1,0 +1,250 @@
+"""The command: a whole small run, its files, resuming after a kill, and what a user's mistakes lead to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import write_dataset
+from train_st_ed import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data, split, two estimators that never trained, and config.json; it is the working folder."""
+    from models.load_pretrained_model import build_estimator, estimator_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "gc.h5", persons=4, samples=6)
+    (tmp_path / "gazecapture_split.json").write_text(
+        json.dumps({"train": ["00000", "00001"], "val": ["00002"], "test": ["00003"]})
+    )
+    for name, backbone in (("train", "compact"), ("eval", "compact-residual")):
+        path = estimator_checkpoint(tmp_path / name, 0)
+        path.parent.mkdir(parents=True)
+        torch.manual_seed(0)
+        torch.save(build_estimator(backbone).state_dict(), path)
+    config = {
+        "gazecapture_file": "gc.h5", "save_path": "run", "gazenet_savepath": "train", "eval_gazenet_savepath": "eval",
+        "gazenet_backbone": "compact", "eval_gazenet_backbone": "compact-residual", "image_size": 64,
+        "densenet_blocks": 3, "growth_rate": 2, "size_0d_unit": 8, "num_1d_units": 1, "num_2d_units": 2,
+        "fc_embedding_width": 16, "discriminator_width": 2, "batch_size": 4, "num_data_loaders": 0,
+        "num_training_steps": 6, "save_interval": 2, "print_freq_train": 1, "print_freq_test": 3,
+        "save_freq_images": 3, "test_subsample": 0.5, "walk_frames": 4, "use_tensorboard": True,
+        "allow_downloads": False, "coeff_disentangle_embedding_loss": 1, "device": "cpu",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def final_weights(folder: Path, step: int = 6) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "checkpoints" / f"{step}.pt", weights_only=True)
+    return {f"{m}.{k}": v for m in ("encoder", "decoder", "discriminator") for k, v in content[m].items()}
+
+
+def equal(u: dict[str, torch.Tensor], v: dict[str, torch.Tensor]) -> bool:
+    return u.keys() == v.keys() and all(torch.equal(u[name], v[name]) for name in u)
+
+
+def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "Report:" in printed and "run/report/6/report.md" in printed
+    assert "mpi: left out, since mpiigaze_file is not set." in printed
+    assert "LPIPS is left out" in printed
+    run = setup / "run"
+    assert [int(path.stem) for path in sorted((run / "checkpoints").iterdir())] == [2, 4, 6]
+    assert json.loads((run / "config.json").read_text())["growth_rate"] == 2
+    assert "torch" in json.loads((run / "environment.json").read_text())["libraries"]
+    names = zipfile.ZipFile(run / "source.zip").namelist()
+    assert "train_st_ed.py" in names and "core/trainer.py" in names
+    report = json.loads((run / "report" / "6" / "report.json").read_text())
+    assert report["datasets"]["gc/test"]["gaze_redirection"]["count"] == 6
+    assert {path.name for path in (run / "report" / "6").iterdir()} >= {"gc-test.png", "walk_gaze.png", "report.md"}
+    assert (run / "samples" / "00003" / "redirected.png").is_file()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/l1" in line] == [1, 2, 3, 4, 5, 6]
+    assert any("gc/test/gaze_redirection" in line for line in lines)
+
+
+def test_tensorboard_has_scalars_and_images_under_their_names(setup: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(["config.json"]) == 0
+    events = EventAccumulator(str(setup / "run" / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/l1", "train/gaze_a", "train/generator", "gc/val/head_redirection"} <= set(tags["scalars"])
+    assert {"samples/comparison", "full/gc/test"} <= set(tags["images"])
+    assert [event.step for event in events.Scalars("train/l1")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_snapshot_never_holds_the_run_folder(setup: Path) -> None:
+    from train_st_ed import snapshot
+
+    inside = ROOT / "config"
+    snapshot(setup / "source.zip", inside)
+    names = zipfile.ZipFile(setup / "source.zip").namelist()
+    assert names and not [name for name in names if name.startswith("config/")]
+
+
+def test_resuming_equals_an_uninterrupted_run_and_workers_change_nothing(setup: Path) -> None:
+    assert main(["config.json"]) == 0
+    assert main(["config.json", "--save-path", "parts"]) == 0
+    (setup / "parts" / "checkpoints" / "6.pt").unlink()
+    (setup / "parts" / "checkpoints" / "4.pt").unlink()
+    assert main(["config.json", "--save-path", "parts", "--num-data-loaders", "2"]) == 0
+    assert equal(final_weights(setup / "run"), final_weights(setup / "parts"))
+
+
+def test_a_finished_run_is_not_trained_again_but_evaluated(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config.json"]) == 0
+    before = (setup / "run" / "checkpoints" / "6.pt").read_bytes()
+    assert main(["config.json"]) == 0
+    assert "Training is complete (6 steps)" in capsys.readouterr().out
+    assert (setup / "run" / "checkpoints" / "6.pt").read_bytes() == before
+
+
+def test_skip_training_evaluates_a_published_checkpoint(setup: Path) -> None:
+    assert main(["config.json"]) == 0
+    content = torch.load(setup / "run" / "checkpoints" / "6.pt", weights_only=True)
+    published = {m: {f"module.{k}": v for k, v in content[m].items()} for m in ("encoder", "decoder", "discriminator")}
+    (setup / "other" / "checkpoints").mkdir(parents=True)
+    torch.save(published, setup / "other" / "checkpoints" / "206865.pt")
+    assert main(["config.json", "--save-path", "other", "--skip-training", "--load-step", "206865"]) == 0
+    reports = [json.loads((setup / f / "report.json").read_text()) for f in ("run/report/6", "other/report/206865")]
+    assert reports[0]["datasets"] == reports[1]["datasets"]
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command_again(setup: Path) -> None:
+    assert main(["config.json", "--num-training-steps", "60"]) == 0
+    command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "60"]
+    command += ["--save-path", "killed"]
+    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (setup / "killed" / "checkpoints" / "20.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (setup / "killed" / "checkpoints" / "60.pt").exists()
+    assert subprocess.run(command, cwd=setup, capture_output=True).returncode == 0
+    assert equal(final_weights(setup / "run", 60), final_weights(setup / "killed", 60))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(setup: Path) -> None:
+    command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "5000"]
+    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not (setup / "run" / "checkpoints" / "2.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = int(printed.split("Stopped at step ")[1].split(";")[0])
+    assert (setup / "run" / "checkpoints" / f"{step}.pt").is_file()
+
+
+# A user's mistakes: what is done to the set-up, and what the message must say.
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _narrow_labels(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["00001/labels"]
+        file["00001/labels"] = np.zeros((6, 2), np.float32)
+
+
+def _empty_person(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["00001/labels"], file["00001/pixels"]
+        file["00001/labels"] = np.zeros((0, 4), np.float32)
+        file["00001/pixels"] = np.zeros((0, 64, 64, 3), np.uint8)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("exploded",)
+
+
+def _checkpoint(content: object) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    torch.save(content, "run/checkpoints/3.pt")
+
+
+def _other_architecture() -> None:
+    assert main(["config.json", "--growth-rate", "3", "--num-training-steps", "2", "--save-path", "run"]) == 0
+
+
+MISTAKES = {
+    "unknown key": (lambda: Path("b.json").write_text('{"batchsize": 3}'), ["b.json"],
+                    ["b.json", "batchsize", "did you mean 'batch_size'"]),
+    "unknown flag": (lambda: None, ["--bach-size", "3"], ["--bach-size", "--batch-size"]),
+    "wrong types": (lambda: Path("b.json").write_text('{"batch_size": "8", "decay": 3}'), ["b.json"],
+                    ["b.json", "batch_size", "decay"]),
+    "JSON syntax": (lambda: Path("b.json").write_text('{"batch_size": 8,}'), ["b.json"], ["b.json", "line 1"]),
+    "missing configuration": (lambda: None, ["none.json"], ["none.json"]),
+    "missing training data": (lambda: Path("gc.h5").unlink(), [], ["gc.h5"]),
+    "truncated HDF5": (lambda: _cut(Path("gc.h5")), [], ["gc.h5", "HDF5"]),
+    "labels of width 2": (lambda: _narrow_labels(Path("gc.h5")), [], ["gc.h5", "00001", "at least 4"]),
+    "empty person": (lambda: _empty_person(Path("gc.h5")), [], ["gc.h5", "00001"]),
+    "test file damaged": (lambda: Path("m.h5").write_text("no"), ["--mpiigaze-file", "m.h5"], ["m.h5", "HDF5"]),
+    "missing estimator": (lambda: Path("train/checkpoints/at_step_0000000.pth.tar").unlink(), [],
+                          ["gazenet_savepath", "at_step_0000000.pth.tar", "train_facenet.py"]),
+    "other estimator": (lambda: None, ["--gazenet-backbone", "compact-residual", "--eval-gazenet-backbone", "compact"],
+                        ["gazenet_savepath", "missing", "unexpected"]),
+    "unwritable save path": (lambda: Path("file").write_text(""), ["--save-path", "file/run"],
+                             ["save_path", "file/run", "not a writable folder"]),
+    "a checkpoint that runs code": (lambda: _checkpoint({"encoder": _Bomb()}), [], ["3.pt", "could run code"]),
+    "a checkpoint of something else": (lambda: _checkpoint({"state_dict": {}}), [], ["3.pt", "expected the entries"]),
+    "no such checkpoint": (lambda: None, ["--load-step", "77"], ["77.pt", "no such file"]),
+    "no such GPU": (lambda: None, ["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
+    "batch larger than the data": (lambda: None, ["--batch-size", "50"], ["gc.h5", "12", "50"]),
+    "more labels than data": (lambda: None, ["--semi-supervised", "--num-labeled-samples", "99"], ["99", "12"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_clear_message_and_nothing_is_written(
+    mistake: str, setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare, flags, fragments = MISTAKES[mistake]
+    prepare()
+    before = sorted(path for path in setup.rglob("*"))
+    assert main(["config.json", *flags]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "Traceback" not in message and len(message.splitlines()) < 20
+    for fragment in fragments:
+        assert fragment in message, message
+    assert sorted(path for path in setup.rglob("*")) == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _other_architecture()
+    assert main(["config.json"]) == 2
+    message = capsys.readouterr().err
+    assert "2.pt, entry 'encoder'" in message and "another save_path" in message
+
+
+def test_a_failure_on_the_way_is_one_sentence_and_keeps_the_checkpoints(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--base-learning-rate", "1e30"]) == 1
+    message = capsys.readouterr().err
+    assert "Loss is not finite at step" in message and "No update was made" in message
+    assert len(message.strip().splitlines()[-1]) < 1000
+    assert (setup / "run" / "error.txt").is_file()
