@@ -7,7 +7,7 @@ import sys
 
 from . import synthetic
 
-SUBCOMMANDS = (synthetic,)      # modules with add_parser(subparsers), which sets `run`
+SUBCOMMANDS = (synthetic,)  # modules with add_parser(subparsers), which sets `run`
 
 
 def main(argv: list[str] | None = None) -> int:

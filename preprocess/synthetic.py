@@ -1,22 +1,23 @@
-"""The embedded data set: procedural faces with exact labels, written as the files that training and evaluation read.
+"""The embedded data set: procedural faces with exact labels, in the files that training and evaluation read.
 
-`python -m preprocess synthetic --out DIR` makes a training file, three files with other statistics for a full
-offline evaluation, a person split and a contact sheet. Labels follow the ST-ED preprocessing: pitch > 0 is up,
-yaw > 0 is towards image left, (0, 0) is straight into the normalised camera.
+`python -m preprocess synthetic --out DIR` makes a training file, three files with other statistics for a
+full offline evaluation, a person split and a contact sheet. Labels follow the ST-ED preprocessing: pitch > 0
+is up, yaw > 0 is towards image left, (0, 0) is straight into the normalised camera.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,116 +27,23 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .synthetic_eyes import direction_to_pitchyaw, eye_directions
-from .synthetic_head import build_person
-from .synthetic_person import draw_identity
-from .synthetic_render import Scene, head_rotation, render
+from .synthetic_samples import DOMAINS, VARIATIONS, Domain, render_person
 
 VERSION = 1
-VARIATIONS = {"calm": 0.2, "full": 1.0}
 SPLIT_FILE, SHEET_FILE = "gazecapture_split.json", "contact_sheet.png"
-EYE_IN_HEAD_LIMIT = np.deg2rad([22.0, 32.0])
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The statistics of one file. Ranges are (low, high); angles in degrees as (pitch range, yaw range)."""
-
-    name: str
-    person_id: Callable[[int], str]
-    head: tuple[tuple[float, float], tuple[float, float]] = ((-20, 20), (-30, 30))
-    gaze: tuple[tuple[float, float], tuple[float, float]] = ((-22, 22), (-32, 32))
-    grid: float = 0.0               # angles are multiples of this many degrees
-    exposure: float = 1.0
-    ambient: float = 0.42
-    contrast: float = 1.0
-    blur: float = 0.0               # sigma in pixels at 128
-    noise: float = 0.0              # grey levels
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    clutter: float = 0.0
-    light_side: float = 0.45
-    extra_variation: float = 0.0
-
-
-DOMAINS = (
-    Domain("GazeCapture", lambda i: f"{i:05d}"),
-    Domain("MPIIGaze", lambda i: f"p{i:02d}", head=((-14, 18), (-20, 20)), gaze=((-20, 4), (-20, 20)), exposure=0.62,
-           contrast=0.85, noise=2.0, tint=(0.92, 0.98, 1.12), clutter=0.35, light_side=0.9, extra_variation=0.3),
-    Domain("Columbia", lambda i: f"{i + 1:04d}", head=((0, 0), (-30, 30)), gaze=((-10, 10), (-30, 30)), grid=5.0,
-           exposure=1.25, contrast=1.12, ambient=0.62, light_side=0.15),
-    Domain("EYEDIAP", lambda i: f"{i + 1}_A", head=((-18, 18), (-25, 25)), gaze=((-22, 22), (-32, 32)), exposure=0.85,
-           contrast=0.75, blur=1.1, noise=3.0, tint=(1.12, 1.0, 0.82), light_side=0.6, extra_variation=0.15),
-)
-
-
-def _uniform(rng: np.random.Generator, ranges: tuple, grid: float) -> ndarray:
-    value = np.array([rng.uniform(low, high) for low, high in ranges])
-    return np.deg2rad(np.round(value / grid) * grid if grid else value)
-
-
-def draw_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, ndarray]:
-    """Gaze and head (pitch, yaw) in radians, with the eyes within 22 and 32 degrees of the head."""
-    head = _uniform(rng, domain.head, domain.grid)
-    while True:
-        gaze = _uniform(rng, domain.gaze, domain.grid)
-        if np.all(np.abs(gaze - head) < EYE_IN_HEAD_LIMIT):
-            return gaze, head
-
-
-def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> Scene:
-    """One picture's pose, light, background and expression."""
-    gaze, head = draw_pose(rng, domain)
-    amount = min(1.0, variation + domain.extra_variation)
-
-    def vary(spread: float) -> float:
-        return float(amount * spread * rng.uniform(-1, 1))
-
-    warm = vary(0.12)
-    return Scene(
-        gaze=tuple(gaze.tolist()), head=tuple(head.tolist()),
-        smile=max(0.0, 0.15 + float(rng.uniform(-0.7, 0.7)) * (0.4 + 0.6 * amount)),
-        mouth_open=max(0.0, float(rng.uniform(-5, 4)) * (0.4 + 0.6 * amount)),
-        lid_open=float(rng.uniform(-0.8, 0.8)), light=(domain.light_side * float(rng.uniform(-1, 1)) * (0.35 + 0.65 * amount) * 1.6,
-                                                     -0.45 + vary(0.5), -0.9),
-        light_rgb=(1 + warm, 1.0, 1 - warm), ambient=domain.ambient * (1 + vary(0.5)),
-        exposure=domain.exposure * (1 + vary(0.45)), backdrop_gain=1 + vary(0.6),
-        backdrop_shift=(vary(0.5), vary(0.4)), backdrop_clutter=max(domain.clutter, 0.7 * amount * (amount > 0.5)),
-        contrast=domain.contrast * (1 + vary(0.12)), blur=domain.blur * (1 + vary(0.5)) + max(0.0, vary(0.6) - 0.2),
-        noise=domain.noise + (2.0 if amount > 0.5 else 0.0), tint=domain.tint, seed=int(rng.integers(2**31)),
-    )
-
-
-def scene_labels(scene: Scene) -> ndarray:
-    """(8,) float32, radians: gaze, head, gaze of the eye at image left and at image right; pitch before yaw."""
-    eyes = direction_to_pitchyaw(eye_directions(scene.gaze, head_rotation(*scene.head)))
-    return np.concatenate([scene.gaze, scene.head, eyes.ravel()]).astype(np.float32)
-
-
-def render_person(
-    seed: int, domain_index: int, person_index: int, samples: int, image_size: int, variation: float
-) -> tuple[ndarray, ndarray]:
-    """All pictures of one person: pixels (N, S, S, 3) RGB uint8 and labels (N, 8) float32. A pure function."""
-    key = [seed, domain_index, person_index]
-    person = build_person(draw_identity(np.random.default_rng([*key, 0])))
-    pixels = np.empty((samples, image_size, image_size, 3), np.uint8)
-    labels = np.empty((samples, 8), np.float32)
-    for i in range(samples):
-        scene = draw_scene(np.random.default_rng([*key, i + 1]), DOMAINS[domain_index], variation)
-        pixels[i], labels[i] = render(person, scene, image_size), scene_labels(scene)
-    return pixels, labels
 
 
 def split_persons(ids: list[str]) -> dict[str, list[str]]:
-    """Held-out persons are the last sixth, at least three: at least one for validation, the larger part for test."""
+    """Holds out the last sixth, at least three: at least one for validation, the larger part for test."""
     held = max(3, round(len(ids) / 6))
     val = max(1, held // 3)
     start = len(ids) - held
-    return {"train": ids[:start], "val": ids[start:start + val], "test": ids[start + val:]}
+    return {"train": ids[:start], "val": ids[start : start + val], "test": ids[start + val :]}
 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)      # the parent answers Ctrl-C and stops the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
 
 
 def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndarray]]:
@@ -163,11 +71,15 @@ def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndar
 
 def _write_person(file: h5py.File, person_id: str, pixels: ndarray, labels: ndarray) -> None:
     group = file.create_group(person_id)
-    group.create_dataset("pixels", data=pixels, chunks=(1, *pixels.shape[1:]), compression="lzf", track_times=False)
+    group.create_dataset(
+        "pixels", data=pixels, chunks=(1, *pixels.shape[1:]), compression="lzf", track_times=False
+    )
     group.create_dataset("labels", data=labels, track_times=False)
 
 
-def _draw_arrow(picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]) -> None:
+def _draw_arrow(
+    picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]
+) -> None:
     size = picture.shape[0]
     tip = (start[0] - 0.4 * size * np.sin(angles[1]), start[1] - 0.4 * size * np.sin(angles[0]))
     a, b = (tuple(round(float(c)) for c in p) for p in (start, tip))
@@ -180,14 +92,16 @@ def contact_sheet(rows: list[tuple[ndarray, ndarray]]) -> ndarray:
     for pixels, labels in rows:
         pictures = [p.copy() for p in pixels]
         size = pixels.shape[1]
-        for picture, label in list(zip(pictures, labels))[2::3]:
+        for picture, label in list(zip(pictures, labels, strict=True))[2::3]:
             _draw_arrow(picture, label[2:4], (0.5 * size, 0.55 * size), (0, 220, 255))
             _draw_arrow(picture, label[:2], (0.5 * size, 0.3 * size), (255, 230, 0))
         lines.append(np.concatenate(pictures, axis=1))
     return np.concatenate(lines, axis=0)
 
 
-def _check(persons: int, samples: int, seed: int, image_size: int, variation: str, workers: int | None) -> None:
+def _check(
+    persons: int, samples: int, seed: int, image_size: int, variation: str, workers: int | None
+) -> None:
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
         (samples >= 1, "samples", samples, "at least 1"),
@@ -196,7 +110,9 @@ def _check(persons: int, samples: int, seed: int, image_size: int, variation: st
         (variation in VARIATIONS, "variation", repr(variation), " or ".join(VARIATIONS)),
         (workers is None or workers >= 1, "workers", workers, "at least 1"),
     )
-    problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
+    problems = [
+        f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine
+    ]
     if problems:
         raise ValueError("; ".join(problems) + ".")
 
@@ -207,13 +123,22 @@ def output_names(image_size: int) -> list[str]:
 
 
 def make_dataset(
-    out: Path, *, persons: int, samples: int, seed: int, image_size: int = 128, variation: str = "calm",
-    workers: int | None = None, progress: bool = True, overwrite: bool = False,
+    out: Path,
+    *,
+    persons: int,
+    samples: int,
+    seed: int,
+    image_size: int = 128,
+    variation: str = "calm",
+    workers: int | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Writes the embedded data set into `out`: four HDF5 files, a person split and a contact sheet.
 
-    The same arguments give the same bytes, whatever `workers` is (default: one a CPU). Files appear only when all
-    are complete. With several workers the caller's main module must be importable (guarded by `__name__`).
+    The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
+    appear only when all are complete. With several workers the caller's main module must be guarded by
+    `__name__`.
     Raises ValueError for a bad argument and FileExistsError for existing output unless `overwrite`.
     """
     _check(persons, samples, seed, image_size, variation, workers)
@@ -233,8 +158,9 @@ def make_dataset(
             os.replace(partial / name, out / name)
     except BaseException:
         shutil.rmtree(partial)
-        for folder in made:
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # another process may have put something there
+            for folder in made:
+                folder.rmdir()
         raise
     partial.rmdir()
 
@@ -246,12 +172,14 @@ def _cpus() -> int:
 def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: int, progress: bool) -> None:
     persons, samples, size = options["persons"], options["samples"], options["image_size"]
     counts = [persons] + [max(2, persons // 8)] * (len(DOMAINS) - 1)
-    jobs = [(seed, d, i, samples, size, VARIATIONS[variation]) for d, n in enumerate(counts) for i in range(n)]
+    jobs = [
+        (seed, d, i, samples, size, VARIATIONS[variation]) for d, n in enumerate(counts) for i in range(n)
+    ]
     sheet: list[tuple[ndarray, ndarray]] = []
     bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic", disable=not progress)
     results = _render_all(jobs, min(workers, len(jobs)))
     try:
-        for domain, count in zip(DOMAINS, counts):
+        for domain, count in zip(DOMAINS, counts, strict=True):
             with h5py.File(folder / f"{domain.name}_{size}.h5", "w") as file:
                 _describe(file, domain, options, seed, variation)
                 for i in range(count):
@@ -270,10 +198,17 @@ def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: 
 
 def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variation: str) -> None:
     statistics = {k: v for k, v in asdict(domain).items() if k not in ("name", "person_id")}
-    file.attrs.update({
-        "color_order": "RGB", "dataset": domain.name, "synthetic": True, "seed": seed, "variation": variation,
-        "options": json.dumps({**options, **statistics}, sort_keys=True), "version": VERSION,
-    })
+    file.attrs.update(
+        {
+            "color_order": "RGB",
+            "dataset": domain.name,
+            "synthetic": True,
+            "seed": seed,
+            "variation": variation,
+            "options": json.dumps({**options, **statistics}, sort_keys=True),
+            "version": VERSION,
+        }
+    )
 
 
 def _write_picture(path: Path, rgb: ndarray) -> None:
@@ -282,8 +217,12 @@ def _write_picture(path: Path, rgb: ndarray) -> None:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `synthetic` to `python -m preprocess`."""
-    parser = subparsers.add_parser("synthetic", help="procedural faces with exact labels: data without a download",
-                                   description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = subparsers.add_parser(
+        "synthetic",
+        help="procedural faces with exact labels: data without a download",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--persons", type=int, default=48, help="persons in the training file")
     parser.add_argument("--samples", type=int, default=150, help="pictures a person")

@@ -1,0 +1,130 @@
+"""Geometry of a synthetic picture: the camera, the head's pose, where the eyes look, and what a scene is.
+
+Camera of the ST-ED preprocessing: 500 px focal length at 128 px, the face centre (30 mm below the eyes)
+600 mm in front of it, x right, y down, z forward. The optical axis meets the picture between the two middle
+pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see `synthetic_head`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+FOCAL_128, DISTANCE = 500.0, 600.0
+FACE_CENTRE = np.array([0.0, 30.0, 0.0])
+EYE_X, EYE_Z, EYE_RADIUS, PUPIL_RADIUS = 32.5, 13.0, 16.5, 2.7
+EYES = np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]])  # centres, head frame; image left first
+TARGET_DISTANCE = 600.0  # the eyes meet this far along the gaze
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What differs between pictures of a person.
+
+    Angles are (pitch, yaw) in radians; positive is up and towards image left.
+    """
+
+    gaze: tuple[float, float] = (0.0, 0.0)
+    head: tuple[float, float] = (0.0, 0.0)
+    smile: float = 0.0
+    mouth_open: float = 0.0  # mm
+    lid_open: float = 0.0  # mm more than the person's usual
+    light: tuple[float, float, float] = (0.0, -0.45, -0.9)  # towards the light, camera frame
+    light_rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ambient: float = 0.42
+    exposure: float = 1.0
+    glint: float = 1.0
+    backdrop_gain: float = 1.0
+    backdrop_shift: tuple[float, float] = (0.0, 0.0)  # in picture widths
+    backdrop_clutter: float = 0.0
+    contrast: float = 1.0
+    blur: float = 0.0  # sigma in pixels at 128
+    noise: float = 0.0  # sigma in grey levels
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A person before the camera: where everything is in a picture of `size` pixels."""
+
+    size: int
+    rotation: ndarray  # head frame to camera frame
+    gaze_directions: ndarray  # (2, 3) unit, head frame; image left first
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return FOCAL_128 * self.size / 128
+
+    @property
+    def centre(self) -> float:
+        """Pixel index of the optical axis, in both directions."""
+        return self.size / 2 - 0.5
+
+    @property
+    def eye_point(self) -> ndarray:
+        """The camera's position in the head frame."""
+        return FACE_CENTRE - self.rotation.T @ np.array([0.0, 0.0, DISTANCE])
+
+    @property
+    def to_camera_matrix(self) -> ndarray:
+        """(3, 4) float32: head frame to camera frame."""
+        offset = np.array([0.0, 0.0, DISTANCE]) - self.rotation @ FACE_CENTRE
+        return np.column_stack([self.rotation, offset]).astype(np.float32)
+
+    def to_camera(self, points: ndarray) -> ndarray:
+        """(..., 3) mm from the head frame to the camera frame."""
+        return (points - FACE_CENTRE) @ self.rotation.T + np.array([0.0, 0.0, DISTANCE])
+
+    def project(self, points: ndarray) -> ndarray:
+        """(..., 3) mm in the head frame to (..., 2) pixel indices (column, row)."""
+        camera = self.to_camera(np.asarray(points, np.float64))
+        return camera[..., :2] * (self.focal / camera[..., 2:]) + self.centre
+
+
+def head_rotation(pitch: float, yaw: float) -> ndarray:
+    """Rotation without roll whose third column, the way into the head, has this pitch and yaw."""
+    cp, sp, cy, sy = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
+    around_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    around_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    return around_y @ around_x
+
+
+def pitchyaw_to_direction(pitch: float, yaw: float) -> ndarray:
+    """The direction looked at, camera frame: (0, 0) is into the camera, up and image left are positive."""
+    return -np.array([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)])
+
+
+def direction_to_pitchyaw(direction: ndarray) -> ndarray:
+    """(..., 3) directions looked at, camera frame -> (..., 2) pitch and yaw in radians."""
+    v = -direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+    return np.stack([np.arcsin(v[..., 1]), np.arctan2(v[..., 0], v[..., 2])], axis=-1)
+
+
+def eye_directions(gaze: tuple[float, float], rotation: ndarray) -> ndarray:
+    """Where each eye looks, (2, 3) unit vectors in the camera frame, image left first.
+
+    The eyes meet on a target 600 mm from the face centre (30 mm below the eyes) along the face's gaze.
+    """
+    centres = (EYES - FACE_CENTRE) @ rotation.T
+    to_target = TARGET_DISTANCE * pitchyaw_to_direction(*gaze) - centres
+    return to_target / np.linalg.norm(to_target, axis=1, keepdims=True)
+
+
+def pupil_points(directions: ndarray) -> ndarray:
+    """Centres of the pupils' discs, (2, 3) mm in the head frame, for unit directions in the head frame."""
+    return EYES + np.sqrt(EYE_RADIUS**2 - PUPIL_RADIUS**2) * directions
+
+
+def make_view(scene: Scene, size: int) -> View:
+    """The geometry of a scene, without painting anything."""
+    rotation = head_rotation(*scene.head)
+    return View(size, rotation, eye_directions(scene.gaze, rotation) @ rotation)
+
+
+def light_direction(scene: Scene) -> ndarray:
+    """Unit vector towards the light, camera frame."""
+    return np.array(scene.light) / np.linalg.norm(scene.light)

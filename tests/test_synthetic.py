@@ -1,0 +1,273 @@
+"""The embedded data set: exact labels, honest signs, the same bytes, clear refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from preprocess import synthetic
+from preprocess.__main__ import main
+from preprocess.synthetic_head import Person, build_person
+from preprocess.synthetic_person import draw_identity, without_extras
+from preprocess.synthetic_render import render
+from preprocess.synthetic_samples import (
+    DOMAINS,
+    draw_pose,
+    render_person,
+    scene_labels,
+)
+from preprocess.synthetic_scene import (
+    Scene,
+    direction_to_pitchyaw,
+    eye_directions,
+    head_rotation,
+    make_view,
+    pupil_points,
+)
+
+SMALL = ("--persons", "4", "--samples", "2", "--seed", "3", "--image-size", "64")
+
+
+def bare_person(seed: int, symmetric: bool = False) -> Person:
+    return build_person(without_extras(draw_identity(np.random.default_rng(seed), symmetric=symmetric)))
+
+
+@pytest.fixture(scope="module")
+def person() -> Person:
+    return bare_person(1)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic")
+    assert main(["synthetic", "--out", str(out), "--workers", "1", *SMALL]) == 0
+    return out
+
+
+def difference_centre(with_mark: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centroid (column, row) and weight of what differs between two pictures, on the linear scale."""
+    gap = np.abs(with_mark.astype(float) ** 2 - without.astype(float) ** 2).sum(axis=2)
+    rows, columns = np.indices(gap.shape)
+    return np.array([(gap * columns).sum(), (gap * rows).sum()]) / gap.sum(), gap.sum()
+
+
+def test_files_have_the_published_layout(written: Path):
+    with h5py.File(written / "GazeCapture_64.h5") as file:
+        assert list(file) == ["00000", "00001", "00002", "00003"]
+        assert (file.attrs["color_order"], file.attrs["dataset"], bool(file.attrs["synthetic"])) == (
+            "RGB",
+            "GazeCapture",
+            True,
+        )
+        pixels, labels = file["00002/pixels"], file["00002/labels"]
+        assert (pixels.shape, pixels.dtype, pixels.chunks) == ((2, 64, 64, 3), np.uint8, (1, 64, 64, 3))
+        assert pixels.compression == "lzf"
+        assert (labels.shape, labels.dtype) == ((2, 8), np.float32)
+
+
+def test_the_three_other_sets_are_there_with_ids_of_their_own(written: Path):
+    names = {
+        f"{name}_64.h5": first
+        for name, first in (("MPIIGaze", "p00"), ("Columbia", "0001"), ("EYEDIAP", "1_A"))
+    }
+    assert {name: next(iter(h5py.File(written / name))) for name in names} == names
+
+
+def test_split_is_disjoint_and_complete(written: Path):
+    split = json.loads((written / "gazecapture_split.json").read_text())
+    parts = [split[k] for k in ("train", "val", "test")]
+    with h5py.File(written / "GazeCapture_64.h5") as file:
+        assert sorted(sum(parts, [])) == list(file)
+    assert all(parts)
+
+
+def test_split_of_48_holds_out_the_last_eight():
+    split = synthetic.split_persons([f"{i:05d}" for i in range(48)])
+    assert [len(split[k]) for k in ("train", "val", "test")] == [40, 2, 6]
+    assert split["val"][0] == "00040"
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Bytes of every data set; the LZF filter is free to pack the same pixels differently."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: found.update({name: item[()].tobytes()}) if hasattr(item, "shape") else None
+        )
+    return found
+
+
+def test_two_workers_write_the_same_bytes_as_one(written: Path, tmp_path: Path):
+    assert main(["synthetic", "--out", str(tmp_path), "--workers", "2", *SMALL]) == 0
+    for name in synthetic.output_names(64):
+        if name.endswith(".h5"):
+            assert contents(tmp_path / name) == contents(written / name), name
+        else:
+            assert (tmp_path / name).read_bytes() == (written / name).read_bytes(), name
+
+
+def test_another_seed_gives_other_people():
+    a, b = (render_person(seed, 0, 0, 1, 64, 0.2)[0] for seed in (0, 1))
+    assert np.abs(a.astype(int) - b).mean() > 10
+
+
+def mark_pupils(person: Person, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int = 128) -> np.ndarray:
+    """The picture with pupils of no size: its difference to the usual one is the pupils."""
+    with monkeypatch.context() as patch:
+        patch.setattr("preprocess.synthetic_eyes.PUPIL_RADIUS", -9.0)
+        return render(person, scene, size)
+
+
+def pupil_errors(scenes: Iterator[Scene], person: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """Distance in pixels between the pupil's projection and its centroid in the picture, an eye at a time."""
+    person = replace(person, identity=replace(person.identity, iris=(1.0, 1.0, 1.0)))
+    for scene in scenes:
+        view = make_view(scene, 128)
+        expected = view.project(pupil_points(view.gaze_directions))
+        seen, without = render(person, scene, 128), mark_pupils(person, scene, monkeypatch)
+        for at in expected:
+            column, row = np.rint(at).astype(int)
+            window = np.s_[row - 7 : row + 8, column - 7 : column + 8]
+            centre, _ = difference_centre(seen[window], without[window])
+            yield float(np.linalg.norm(centre + (column - 7, row - 7) - at))
+
+
+def test_pupils_are_where_the_gaze_says(person: Person, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    scenes = []
+    while len(scenes) < 40:
+        gaze, head = draw_pose(rng, DOMAINS[0])
+        if np.all(np.abs(gaze - head) < np.deg2rad(20)) and abs(head[1]) < np.deg2rad(
+            22
+        ):  # none behind the nose
+            scenes.append(Scene(tuple(gaze), tuple(head), lid_open=5.0, glint=0.0, ambient=1.0))
+    errors = list(pupil_errors(scenes, person, monkeypatch))
+    assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
+
+
+def test_the_head_is_where_its_pose_says(person: Person):
+    rows, columns = np.indices(person.colour.shape[:2])
+    r, c = person.nose_tip
+    spot = np.exp(-((rows - r) ** 2.0) - (columns - c) ** 2.0)[..., None]  # small: the surface is curved
+    bright = np.array([1, 1, 1, 0], np.float32)
+    marked = replace(person, colour=(person.colour * (1 - spot) + bright * spot).astype(np.float32))
+    errors, rng = [], np.random.default_rng(1)
+    for _ in range(30):
+        scene = Scene(
+            head=tuple(np.deg2rad(rng.uniform((-20, -30), (20, 30)))), smile=rng.uniform(0, 0.8), ambient=1.2
+        )
+        centre, _ = difference_centre(render(marked, scene), render(person, scene))
+        errors.append(np.linalg.norm(centre - make_view(scene, 128).project(person.position[r, c])))
+    assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
+
+
+@pytest.mark.parametrize(("gaze", "axis", "sign"), [((0, 0.3), 0, -1), ((0.25, 0), 1, -1)])
+def test_positive_gaze_moves_pupils_to_image_left_and_up(gaze: tuple, axis: int, sign: int):
+    straight, turned = (make_view(Scene(gaze=g), 128) for g in ((0, 0), gaze))
+    move = turned.project(pupil_points(turned.gaze_directions)) - straight.project(
+        pupil_points(straight.gaze_directions)
+    )
+    assert np.all(sign * move[:, axis] > 2)
+
+
+@pytest.mark.parametrize(("head", "axis"), [((0, 0.4), 0), ((0.3, 0), 1)])
+def test_positive_head_angles_move_the_nose_to_image_left_and_up(person: Person, head: tuple, axis: int):
+    nose = person.position[person.nose_tip]
+    move = make_view(Scene(head=head), 128).project(nose) - make_view(Scene(), 128).project(nose)
+    assert move[axis] < -4
+
+
+def test_labels_are_the_angles_of_the_scene_and_of_both_eyes():
+    scene = Scene(gaze=(0.1, -0.2), head=(-0.05, 0.3))
+    labels = scene_labels(scene)
+    assert labels.dtype == np.float32
+    assert labels[:4] == pytest.approx([0.1, -0.2, -0.05, 0.3])
+    assert labels[5] < labels[1] < labels[7]  # the eyes converge: image left looks more to image right
+    matrix = head_rotation(*scene.head)
+    assert (np.arcsin(matrix[1, 2]), np.arctan2(matrix[0, 2], matrix[2, 2])) == pytest.approx(scene.head)
+
+
+def test_eyes_meet_600_mm_along_the_gaze():
+    gaze, rotation = (0.15, 0.25), head_rotation(0.1, -0.2)
+    centres = (np.array([[-32.5, 0, 13], [32.5, 0, 13]]) - (0, 30, 0)) @ rotation.T
+    target = -600 * np.array([np.cos(0.15) * np.sin(0.25), np.sin(0.15), np.cos(0.15) * np.cos(0.25)])
+    assert direction_to_pitchyaw(eye_directions(gaze, rotation)) == pytest.approx(
+        direction_to_pitchyaw(target - centres)
+    )
+
+
+def test_a_mirrored_scene_is_a_mirrored_picture():
+    person = bare_person(5, symmetric=True)
+    scene = Scene(gaze=(0.1, 0.3), head=(-0.1, 0.2), light=(0.3, -0.4, -0.9))
+    mirrored = replace(scene, gaze=(0.1, -0.3), head=(-0.1, -0.2), light=(-0.3, -0.4, -0.9))
+    a, b = render(person, scene).astype(int), render(person, mirrored)[:, ::-1].astype(int)
+    gap = np.abs(a - b)[:, 24:-24]  # the backdrop's gradient is not symmetric
+    assert gap.mean() < 1.0
+    labels, flipped = scene_labels(scene), scene_labels(mirrored)
+    expected = labels[[0, 1, 2, 3, 6, 7, 4, 5]] * np.tile([1, -1], 4)
+    assert flipped == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_every_size_shows_the_same_picture(person: Person, size: int):
+    picture = render(person, Scene(gaze=(0.1, 0.2), head=(0.1, -0.2)), size).astype(float)
+    assert picture.shape == (size, size, 3)
+    small, reference = (
+        p.reshape(32, p.shape[0] // 32, 32, p.shape[0] // 32, 3).mean((1, 3))
+        for p in (picture, render(person, Scene(gaze=(0.1, 0.2), head=(0.1, -0.2)), 128).astype(float))
+    )
+    assert np.abs(small - reference).mean() < 4
+
+
+def test_drawn_poses_keep_the_eyes_in_their_sockets():
+    rng = np.random.default_rng(0)
+    for domain in DOMAINS:
+        poses = np.array([draw_pose(rng, domain) for _ in range(200)])
+        assert np.all(np.abs(poses[:, 0] - poses[:, 1]) < np.deg2rad([22, 32]))
+
+
+def test_existing_output_is_refused_and_kept(written: Path, capsys: pytest.CaptureFixture):
+    before = (written / "GazeCapture_64.h5").read_bytes()
+    assert main(["synthetic", "--out", str(written), *SMALL]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (written / "GazeCapture_64.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--persons", "1", "at least 4"),
+        ("--samples", "0", "at least 1"),
+        ("--image-size", "100", "64, 128 or 256"),
+        ("--variation", "wild", "calm or full"),
+        ("--workers", "0", "at least 1"),
+        ("--seed", "-1", "0 or more"),
+    ],
+)
+def test_bad_arguments_name_flag_found_and_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture, flag: str, value: str, expected: str
+):
+    out = tmp_path / "new"
+    assert main(["synthetic", "--out", str(out), flag, value]) == 2
+    message = capsys.readouterr().err
+    assert flag in message and value in message and expected in message and "Traceback" not in message
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
+def test_nothing_is_left_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(synthetic, "split_persons", fail)
+    out = tmp_path / "a" / "b"
+    assert main(["synthetic", "--out", str(out), "--workers", "1", *SMALL]) in (2, 130)
+    assert list(tmp_path.iterdir()) == []
