@@ -25,9 +25,7 @@ _MAX_LINES = 10
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
 
 
-def prepare_image(
-    pixels: np.ndarray, image_size: int, *, is_bgr: bool = False, equalize: bool = True
-) -> np.ndarray:
+def prepare_image(pixels: np.ndarray, image_size: int, *, is_bgr: bool = False, equalize: bool = True) -> np.ndarray:
     """The image as the models expect it: resized, its luma histogram equalised, RGB, channels first.
 
     pixels: (S, S, 3) uint8, contiguous.  Returns (3, image_size, image_size) uint8.

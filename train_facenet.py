@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
-from core import Config, ConfigError, load_config
+from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
 from core.runtime import select_device, set_threads, step_generator
 from core.tracking import progress_bar, say
-from dataset import GazeDataset, IndexSampler, labeled_subset, load_person_split
+from dataset import GazeDataset, IndexSampler, labeled_subset
 from models.geometry import angular_error_deg
 from models.load_pretrained_model import build_estimator, estimator_checkpoint
 from utils import atomic_write, image_to_float
@@ -148,8 +148,11 @@ def measure_estimator(
     errors = []
     for image, gaze, head in _batches(dataset, order, num_workers):
         estimate = estimator(image_to_float(image.to(device)))
-        errors.append(torch.stack((angular_error_deg(estimate.gaze, gaze.to(device)),
-                                   angular_error_deg(estimate.head, head.to(device)))))
+        errors.append(
+            torch.stack(
+                (angular_error_deg(estimate.gaze, gaze.to(device)), angular_error_deg(estimate.head, head.to(device)))
+            )
+        )
     estimator.train(was_training)
     gaze_deg, head_deg = torch.cat(errors, dim=1).double().mean(dim=1).tolist()
     return {"gaze_deg": gaze_deg, "head_deg": head_deg, "samples": len(dataset)}
@@ -214,10 +217,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"{which}_savepath is not set: name the folder for the '{backbone}' estimator.")
     set_threads(config.num_threads)
     path = train_estimator(
-        _gazecapture(config, "train"),
+        build.build_training_set(config),
         backbone,
         Path(save_path),
-        validation=_gazecapture(config, "val"),
+        validation=build.open_source(config, build.VALIDATION),
         device=select_device(config.device),
         num_workers=config.num_data_loaders,
         **estimator_settings(config),
@@ -238,18 +241,6 @@ def estimator_settings(config: Config) -> dict[str, Any]:
         "flip": config.estimator_flip,
         "num_labeled_samples": config.estimator_num_labeled_samples,
     }
-
-
-def _gazecapture(config: Config, part: str) -> GazeDataset:
-    split = Path(config.gazecapture_split)
-    beside = Path(config.gazecapture_file).parent / split.name
-    return GazeDataset(
-        config.gazecapture_file,
-        name=f"gc/{part}",
-        persons=load_person_split(split if split.is_file() else beside, part),
-        is_bgr=config.gazecapture_is_bgr,
-        image_size=config.image_size,
-    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
-from core import Config, ConfigError, load_config
-from core import build
+from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
 from core.evaluator import Measurements, evaluate
 from core.report import Pictures, picture_name, sample_pairs, write_report
@@ -37,6 +36,7 @@ FREE_TO_CHANGE = {
     "eval_gazenet_savepath", "eval_gazenet_backbone", "train_missing_estimators",
     "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
 }  # fmt: skip
+SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,8 +149,8 @@ class Run:
 
     def _pictures(self) -> Pictures:
         """Pairs of the test persons if there are any, else of the training persons."""
-        by_name = {dataset.name: dataset for dataset in (*self.test_sets, *([self.train_set] if self.train_set else []))}
-        dataset = by_name.get("gc/test") or next(iter(by_name.values()))
+        test = next((dataset for dataset in self.test_sets if dataset.name == "gc/test"), None)
+        dataset = test or next(iter(self.test_sets), None) or self.train_set
         return Pictures(dataset, sample_pairs(dataset, self.config.num_sample_persons, self.config.seed), self.device)
 
     def _full_result(self, step: int) -> None:
@@ -202,6 +202,8 @@ def prepare(config: Config) -> Run:
     for warning in config.warnings:
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
+    if config.store_redirect_dataset:
+        say("warning: store_redirect_dataset has no effect yet; no Redirected_samples.h5 will be written.")
     device, folder = select_device(config.device), Path(config.save_path)
     set_threads(config.num_threads)
     _require_writable(folder)
@@ -257,22 +259,18 @@ def _make_missing_data(config: Config) -> None:
     path = Path(config.gazecapture_file)
     if not config.synthetic_data or path.exists():
         return
+    sizes = {f"GazeCapture_{size}.h5": size for size in (64, 128, 256)}
+    if path.name not in sizes:
+        raise ValueError(f"gazecapture_file: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
     say(f"Making the embedded data set in {path.parent} ...")
     make_dataset(
         path.parent,
         persons=config.synthetic_persons,
         samples=config.synthetic_samples,
         seed=config.seed,
-        image_size=_size_in_name(path),
+        image_size=sizes[path.name],
         variation=config.synthetic_variation,
     )
-    if not path.exists():
-        raise ValueError(f"gazecapture_file: the embedded data set has no file {path.name}; call it GazeCapture_128.h5.")
-
-
-def _size_in_name(path: Path) -> int:
-    size = path.stem.rpartition("_")[2]
-    return int(size) if size in ("64", "128", "256") else 128
 
 
 def _train_missing_estimators(
@@ -294,7 +292,7 @@ def snapshot(path: Path, run_folder: Path) -> None:
     """Zip of this repository's code and configuration, never of the run folder."""
     kept = [
         file
-        for pattern in ("*.py", "*.json", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
+        for pattern in SOURCE_FILES
         for file in sorted(REPOSITORY.glob(pattern))
         if not file.resolve().is_relative_to(run_folder.resolve())
     ]
@@ -311,12 +309,16 @@ def _print_result(results: Sequence[Measurements]) -> None:
     say("\nredirection error in degrees (relative to the angle between source and target labels)")
     for result in results:
         summary = result.summary()
-        parts = [
-            f"{name} {summary[f'{name}_redirection']['mean']:.2f} ({result.ratio(f'{name}_redirection', f'{name}_pair_angle'):.3f},"
-            f" label-blind {result.ratio(f'{name}_label_blind', f'{name}_pair_angle'):.3f})"
-            for name in ("gaze", "head")
-        ]
-        say(f"  {result.name:9} {'; '.join(parts)}; L1 {summary['l1']['mean']:.3f}")
+        parts = []
+        for name in ("gaze", "head"):
+            relative, blind = (
+                result.ratio(f"{name}_{kind}", f"{name}_pair_angle") for kind in ("redirection", "label_blind")
+            )
+            mean = summary[f"{name}_redirection"]["mean"]
+            parts.append(f"{name} {mean:.2f} ({relative:.3f}, label-blind {blind:.3f})")
+        means = {name: summary[name]["mean"] for name in ("l1", "l1_person_mean", "identity_kept")}
+        parts.append(f"L1 {means['l1']:.3f} (person's mean image {means['l1_person_mean']:.3f})")
+        say(f"  {result.name:9} {'; '.join(parts)}; identity kept {means['identity_kept']:.0%}")
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None
     import av  # slow to import, and only pictures need it
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary, av.open(
-        str(temporary), "w", format="mp4", options={"movflags": "+faststart"}
-    ) as container:
+    with (
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"

@@ -31,8 +31,9 @@ class Source:
 
 
 TRAIN = Source("gc/train", "gazecapture", "train")
+VALIDATION = Source("gc/val", "gazecapture", "val")
 TESTS = (
-    Source("gc/val", "gazecapture", "val"),
+    VALIDATION,
     Source("gc/test", "gazecapture", "test"),
     Source("mpi", "mpiigaze"),
     Source("columbia", "columbia", published_as_bgr=True),
@@ -56,7 +57,7 @@ def build_discriminator(config: Config) -> nn.Module:
 
 def build_training_set(config: Config) -> GazeDataset:
     """The training persons. Raises FileNotFoundError or ValueError: without it there is no training."""
-    return _open(config, TRAIN)
+    return open_source(config, TRAIN)
 
 
 def build_test_sets(config: Config) -> list[GazeDataset]:
@@ -72,11 +73,15 @@ def build_test_sets(config: Config) -> list[GazeDataset]:
         elif not Path(path).is_file():
             say(f"{source.name}: left out, since {source.key}_file ({path}) is not there.")
         else:
-            sets.append(_open(config, source))
+            sets.append(open_source(config, source))
     return sets
 
 
-def _open(config: Config, source: Source) -> GazeDataset:
+def open_source(config: Config, source: Source) -> GazeDataset:
+    """One data set; says how many images and persons it has and which persons it lacks.
+
+    Raises FileNotFoundError or ValueError if the file or its person split cannot be read.
+    """
     path = Path(getattr(config, f"{source.key}_file"))
     persons = load_person_split(_split_file(config), source.part) if source.part else None
     dataset = GazeDataset(
@@ -93,7 +98,8 @@ def _open(config: Config, source: Source) -> GazeDataset:
         (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),
     ):
         if persons:
-            say(f"{source.name}: {len(persons)} persons {reason} ({', '.join(persons[:5])}{', ...' * (len(persons) > 5)}).")
+            some = ", ".join(persons[:5]) + ", ..." * (len(persons) > 5)
+            say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
     order = "BGR" if dataset.is_bgr else "RGB"
     say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
     return dataset
@@ -107,7 +113,9 @@ def _split_file(config: Config) -> Path:
     return beside
 
 
-def build_batches(config: Config, dataset: GazeDataset, start_step: int, device: torch.device) -> torch.utils.data.DataLoader:
+def build_batches(
+    config: Config, dataset: GazeDataset, start_step: int, device: torch.device
+) -> torch.utils.data.DataLoader:
     """Training pairs from `start_step` on, the same for any number of workers."""
     candidates = labeled_subset(len(dataset), config.num_labeled_samples) if config.semi_supervised else None
     sampler = PairSampler(

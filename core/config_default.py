@@ -177,8 +177,7 @@ class Config(BaseModel):
     def describe(self) -> str:
         """What differs from the defaults, one line a key: key = value (default X) from SOURCE."""
         return "\n".join(
-            f"{key} = {_show(getattr(self, key))} (default {_show(info.default)})"
-            f" from {self._sources.get(key, 'code')}"
+            f"{key} = {_show(getattr(self, key))} (default {_show(info.default)}) from {self._sources.get(key, 'code')}"
             for key, info in Config.model_fields.items()
             if getattr(self, key) != info.default
         )

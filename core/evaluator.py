@@ -15,7 +15,7 @@ from core.tracking import progress_bar
 from dataset import GazeDataset, evaluation_pairs
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.redirector import Encoding, Redirector
-from utils import batch_to_device
+from utils import batch_to_device, image_to_float
 
 PERTURBATION = 0.1 * np.pi
 GALLERY_PER_PERSON = 100
@@ -149,9 +149,7 @@ def _concatenate(encodings: list[Encoding]) -> Encoding:
     )
 
 
-def perturbations(
-    redirector: Redirector, seed: int, indices: np.ndarray, device: torch.device
-) -> dict[str, Tensor]:
+def perturbations(redirector: Redirector, seed: int, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:
     """Factor name -> (B, dof), uniform in +-0.1 pi, a function of the seed and of each image's index."""
     steered = [factor for factor in redirector.factors if factor.dof]
     width = sum(factor.dof for factor in steered)
@@ -193,7 +191,7 @@ class Gallery:
         means = []
         for person, (start, end) in enumerate(zip(dataset.person_start, dataset.person_start[1:], strict=False)):
             picked = start + random.permutation(end - start)[:GALLERY_PER_PERSON]
-            images = batch_to_device({"image": torch.stack([dataset[int(i)]["image"] for i in picked])}, device)["image"]
+            images = image_to_float(torch.stack([dataset[int(i)]["image"] for i in picked]).to(device))
             means.append(images.mean(0))
             chosen.append((picked, _thumbnail(images), np.full(len(picked), person)))
         self.means = torch.stack(means)
@@ -225,9 +223,10 @@ def _thumbnail(images: Tensor) -> Tensor:
 def _batches(
     dataset: GazeDataset, pairs: np.ndarray, batch_size: int, device: torch.device, workers: int
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    rows = [tuple(pair) for pair in pairs.tolist()]
     loader = torch.utils.data.DataLoader(
         dataset,
-        batch_sampler=[[tuple(pair) for pair in pairs[i : i + batch_size].tolist()] for i in range(0, len(pairs), batch_size)],
+        batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
         num_workers=workers if len(pairs) > 4 * batch_size else 0,
     )
     bar = progress_bar(len(pairs), 0, f"evaluating {dataset.name}", unit="pair", leave=False)

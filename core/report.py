@@ -76,7 +76,13 @@ def _markdown(results: Sequence[Measurements], facts: Mapping[str, object]) -> s
         for name in sorted(summary, key=lambda name: _order(name)):
             row = summary[name]
             lines.append(f"| {name} | {row['mean']:.4g} | {row['standard_error']:.2g} | {MEANINGS.get(name, '')} |")
-        lines += ["", "Relative to the angle between source and target labels:", "", "| | gaze | head |", "|---|---|---|"]
+        lines += [
+            "",
+            "Relative to the angle between source and target labels:",
+            "",
+            "| | gaze | head |",
+            "|---|---|---|",
+        ]
         ratios = _ratios(result)
         for kind in ("redirection", "no_redirection", "label_blind", "real_target"):
             lines.append(f"| {kind} | {ratios['gaze_' + kind]:.3f} | {ratios['head_' + kind]:.3f} |")

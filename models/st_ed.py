@@ -7,9 +7,7 @@ from models.encoder import Encoder
 from models.redirector import Encoding, Factor, Redirector
 
 
-def st_ed_factors(
-    size_0d: int, num_1d: int, size_1d: int, num_2d: int, size_2d: int
-) -> tuple[Factor, ...]:
+def st_ed_factors(size_0d: int, num_1d: int, size_1d: int, num_2d: int, size_2d: int) -> tuple[Factor, ...]:
     """Appearance, 1-dof extras, 2-dof extras, head, gaze: the order fixes the checkpoint layout.
 
     Raises ValueError with fewer than two 2-dof factors, since the last two are head and gaze.

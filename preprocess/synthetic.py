@@ -34,8 +34,11 @@ SPLIT_FILE, SHEET_FILE = "gazecapture_split.json", "contact_sheet.png"
 
 
 def split_persons(ids: list[str]) -> dict[str, list[str]]:
-    """Holds out the last sixth, at least three: at least one for validation, the larger part for test."""
-    held = max(3, round(len(ids) / 6))
+    """Holds out the last sixth, three to twelve persons: a third for validation, the larger part for test.
+
+    Beyond twelve a further person teaches more in training than it tells in a test.
+    """
+    held = min(max(3, round(len(ids) / 6)), 12)
     val = max(1, held // 3)
     start = len(ids) - held
     return {"train": ids[:start], "val": ids[start : start + val], "test": ids[start + val :]}
@@ -71,15 +74,13 @@ def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndar
 
 def _write_person(file: h5py.File, person_id: str, pixels: ndarray, labels: ndarray) -> None:
     group = file.create_group(person_id)
-    group.create_dataset(
-        "pixels", data=pixels, chunks=(1, *pixels.shape[1:]), compression="lzf", track_times=False
-    )
+    # Not compressed: lzf saves a tenth on noisy images, makes a read dearer (benchmarks/reading.py) and packs the
+    # same pixels into different bytes from run to run.
+    group.create_dataset("pixels", data=pixels, chunks=(1, *pixels.shape[1:]), track_times=False)
     group.create_dataset("labels", data=labels, track_times=False)
 
 
-def _draw_arrow(
-    picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]
-) -> None:
+def _draw_arrow(picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]) -> None:
     size = picture.shape[0]
     tip = (start[0] - 0.4 * size * np.sin(angles[1]), start[1] - 0.4 * size * np.sin(angles[0]))
     a, b = (tuple(round(float(c)) for c in p) for p in (start, tip))
@@ -99,9 +100,7 @@ def contact_sheet(rows: list[tuple[ndarray, ndarray]]) -> ndarray:
     return np.concatenate(lines, axis=0)
 
 
-def _check(
-    persons: int, samples: int, seed: int, image_size: int, variation: str, workers: int | None
-) -> None:
+def _check(persons: int, samples: int, seed: int, image_size: int, variation: str, workers: int | None) -> None:
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
         (samples >= 1, "samples", samples, "at least 1"),
@@ -110,9 +109,7 @@ def _check(
         (variation in VARIATIONS, "variation", repr(variation), " or ".join(VARIATIONS)),
         (workers is None or workers >= 1, "workers", workers, "at least 1"),
     )
-    problems = [
-        f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine
-    ]
+    problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
     if problems:
         raise ValueError("; ".join(problems) + ".")
 
@@ -171,10 +168,8 @@ def _cpus() -> int:
 
 def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: int, progress: bool) -> None:
     persons, samples, size = options["persons"], options["samples"], options["image_size"]
-    counts = [persons] + [max(2, persons // 8)] * (len(DOMAINS) - 1)
-    jobs = [
-        (seed, d, i, samples, size, VARIATIONS[variation]) for d, n in enumerate(counts) for i in range(n)
-    ]
+    counts = [persons] + [min(max(2, persons // 8), 8)] * (len(DOMAINS) - 1)
+    jobs = [(seed, d, i, samples, size, VARIATIONS[variation]) for d, n in enumerate(counts) for i in range(n)]
     sheet: list[tuple[ndarray, ndarray]] = []
     bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic", disable=not progress)
     results = _render_all(jobs, min(workers, len(jobs)))

@@ -17,9 +17,7 @@ SCLERA = np.array([0.80, 0.76, 0.73], np.float32)  # linear RGB
 TEAR_DUCT = np.array([0.42, 0.17, 0.15], np.float32)
 
 
-def _opening(
-    identity: Identity, scene: Scene, outward: ndarray, y: ndarray, pitch: float
-) -> tuple[ndarray, ndarray]:
+def _opening(identity: Identity, scene: Scene, outward: ndarray, y: ndarray, pitch: float) -> tuple[ndarray, ndarray]:
     """Signed distances (mm, positive inside) to the upper and the lower lid at frontal skin coordinates.
 
     outward: from the eye's middle towards the temple.  pitch: of the eye in the head; the lids follow it.
@@ -47,19 +45,13 @@ def _ball(identity: Identity, view: View, rays: ndarray, eye: int, pixel: float)
     cosine = np.clip(cv2.transform(q, view.gaze_directions[eye][None]), -1, 1)
     from_pupil = np.sqrt(1 - cosine * cosine) * np.float32(EYE_RADIUS)
     from_pupil = np.where(cosine > 0, from_pupil, np.float32(2 * EYE_RADIUS))
-    ring = 0.7 * _edge(from_pupil - 0.80 * identity.iris_radius, 1.6) - 0.5 * np.exp(
-        -((from_pupil - 3.6) ** 2)
-    )
-    colour = (
-        np.array(identity.iris, np.float32) * (1.5 - ring + 0.35 * np.clip(q[..., 1] * 3, -1, 1))[..., None]
-    )
+    ring = 0.7 * _edge(from_pupil - 0.80 * identity.iris_radius, 1.6) - 0.5 * np.exp(-((from_pupil - 3.6) ** 2))
+    colour = np.array(identity.iris, np.float32) * (1.5 - ring + 0.35 * np.clip(q[..., 1] * 3, -1, 1))[..., None]
     colour += (SCLERA - colour) * _edge(from_pupil - identity.iris_radius, pixel)[..., None]
     return colour * _edge(from_pupil - PUPIL_RADIUS, pixel)[..., None], q
 
 
-def paint_eyes(
-    picture: ndarray, place: ndarray, lit: ndarray, identity: Identity, scene: Scene, view: View
-) -> None:
+def paint_eyes(picture: ndarray, place: ndarray, lit: ndarray, identity: Identity, scene: Scene, view: View) -> None:
     """Paints both eyes into a linear RGB picture; `place` holds the skin's head-frame coordinates a pixel."""
     reach = int(np.ceil(21 * view.focal / DISTANCE))
     for eye in (0, 1):
@@ -107,9 +99,7 @@ def _lashes(identity: Identity, above: ndarray, below: ndarray) -> ndarray:
     """Darkness of the lids' rims, 0 to 1."""
     thick = identity.lashes
     upper = (
-        min(0.95 * thick, 0.95)
-        * np.exp(-(((above + 0.55 * thick) / (0.5 + 0.5 * thick)) ** 2))
-        * _edge(below + 1, 2)
+        min(0.95 * thick, 0.95) * np.exp(-(((above + 0.55 * thick) / (0.5 + 0.5 * thick)) ** 2)) * _edge(below + 1, 2)
     )
     lower = 0.4 * thick * np.exp(-(((below + 0.3) / 0.7) ** 2)) * _edge(above + 1, 2)
     return (upper + lower) * (np.minimum(above, below) > -3)

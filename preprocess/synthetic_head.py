@@ -186,9 +186,7 @@ def _head(identity: Identity, rng: np.random.Generator) -> Part:
     brows = brow_mask(identity, rng, x, y) * front
     position = np.stack([x, y, bare], axis=2).astype(np.float32)
     outwards = cv2.GaussianBlur(_normals(position), (0, 0), 2)
-    position += (_hair_height(identity, y, hair, beard, brows, strands)[..., None] * outwards).astype(
-        np.float32
-    )
+    position += (_hair_height(identity, y, hair, beard, brows, strands)[..., None] * outwards).astype(np.float32)
     normal = _normals(position)
     light = _cavity(position, normal) * (1 - crease_mask(identity, x, y) * front)
     colour = _head_colour(identity, rng, x, y, hair, beard, brows, strands)
@@ -226,9 +224,7 @@ def _head_colour(
     shaded = hair_rgb * np.clip(1 + 0.3 * strands, 0.35, 1.8)[..., None]
     tint(colour, shaded, hair * (0.75 if identity.hair_style == "buzz" else 1.0))
     oily = 0.5 + 0.9 * bump(x, y, 0, 25, 12, 22) + 0.5 * bump(x, y, 0, -35, 40, 14)
-    gloss = identity.gloss * (1 - hair) * (1 - beard) * oily + 0.7 * bump(
-        x, y, 0, identity.mouth_y + 4, 16, 3
-    )
+    gloss = identity.gloss * (1 - hair) * (1 - beard) * oily + 0.7 * bump(x, y, 0, identity.mouth_y + 4, 16, 3)
     return np.concatenate([colour, gloss[..., None]], axis=2)
 
 
@@ -307,8 +303,7 @@ def build_person(identity: Identity) -> Person:
     if identity.hair_style.startswith("long"):
         parts.append(_long_hair(identity, rng))
     position, normal, colour = (
-        np.concatenate([part[name] for part in parts]).astype(np.float32)
-        for name in ("position", "normal", "colour")
+        np.concatenate([part[name] for part in parts]).astype(np.float32) for name in ("position", "normal", "colour")
     )
     towards = head["position"][..., 2] + 10 * np.abs(head["position"][..., 0])
     tip = np.unravel_index(np.argmin(towards), towards.shape)

@@ -51,9 +51,7 @@ def _splat(columns: ndarray, rows: ndarray, depth: ndarray, size: int) -> tuple[
     """Which point each pixel sees: (size, size) indices, -1 where none, and where there is a person."""
     z = _nearest(columns, rows, depth, size)
     for width in (3, 5):  # pits between points are as deep as what is behind: close them
-        closed = cv2.morphologyEx(
-            z, cv2.MORPH_OPEN, np.ones((width, width), np.uint8), borderType=cv2.BORDER_REPLICATE
-        )
+        closed = cv2.morphologyEx(z, cv2.MORPH_OPEN, np.ones((width, width), np.uint8), borderType=cv2.BORDER_REPLICATE)
         z = np.where(z - closed > 5 * DEPTH_STEPS * 2**INDEX_BITS, closed, z)
     hit = z < _FAR
     # A rim of one pixel gives soft edges a colour.

@@ -29,9 +29,7 @@ def curve(x: ndarray, knots: list[tuple[float, float]]) -> ndarray:
     return sum(np.interp(x + d * step, at, value) for d in (-1.0, 0.0, 1.0)).astype(np.float32) / 3
 
 
-def noise(
-    rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float], symmetric: bool
-) -> ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float], symmetric: bool) -> ndarray:
     """Zero-mean, unit-variance noise, smooth over sigma = (rows, columns) cells."""
     small = [max(2, int(np.ceil(n / max(1.0, s)))) for n, s in zip(shape, sigma, strict=True)]
     n = cv2.resize(rng.standard_normal(small).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)

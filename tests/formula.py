@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def fill(
-    module: nn.Module, arithmetic: Literal["float32", "float64"] = "float32", prefix: str = ""
-) -> nn.Module:
+def fill(module: nn.Module, arithmetic: Literal["float32", "float64"] = "float32", prefix: str = "") -> nn.Module:
     """Fill parameters and buffers from their state-dict keys and shapes alone; returns the module.
 
     Rule of ST-ED's modules, the estimators and PatchGAN.  arithmetic: float64 for st_ed.json, rounded to

@@ -146,9 +146,7 @@ def test_later_files_win_and_flags_win_over_files(write: Files) -> None:
     assert "growth_rate" not in config.sources
 
 
-def test_the_command_line_of_the_process_is_the_default(
-    write: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_of_the_process_is_the_default(write: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x.py", write(**USABLE), "--seed=9"])
     assert load_config().seed == 9
 

@@ -125,9 +125,7 @@ def test_without_equalisation_pixels_come_through_as_rgb(tmp_path: Path):
     path = write_file(tmp_path / "data.h5", p00=2)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     replace(path, "p00/pixels", pixels)
-    rgb, bgr = (
-        GazeDataset(path, is_bgr=is_bgr, equalize=False)[1]["image"].numpy() for is_bgr in (False, True)
-    )
+    rgb, bgr = (GazeDataset(path, is_bgr=is_bgr, equalize=False)[1]["image"].numpy() for is_bgr in (False, True))
     np.testing.assert_array_equal(rgb, pixels[1].transpose(2, 0, 1))
     np.testing.assert_array_equal(bgr, pixels[1, ..., ::-1].transpose(2, 0, 1))
 
@@ -222,9 +220,7 @@ def test_missing_file(tmp_path: Path):
 def test_not_hdf5_or_truncated(tmp_path: Path, content: bytes):
     path = tmp_path / "data.h5"
     path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match="data.h5: cannot be read as HDF5 .*Re-download it or re-run preproc"
-    ):
+    with pytest.raises(ValueError, match="data.h5: cannot be read as HDF5 .*Re-download it or re-run preproc"):
         GazeDataset(path)
 
 
@@ -305,9 +301,7 @@ def test_all_problems_in_one_message_ten_lines_and_a_count(tmp_path: Path):
 
 
 def test_split_of_another_data_set(data: GazeDataset):
-    with pytest.raises(
-        ValueError, match=r"none of the 2 persons asked for \('1', '2'\).*3 of the file \('p00', "
-    ):
+    with pytest.raises(ValueError, match=r"none of the 2 persons asked for \('1', '2'\).*3 of the file \('p00', "):
         GazeDataset(data.path, persons=["1", "2"])
 
 
@@ -325,9 +319,7 @@ def test_minimum_nobody_reaches(data: GazeDataset):
 def test_labels_that_are_not_finite(tmp_path: Path, read: Callable[[GazeDataset], Any]):
     path = write_file(tmp_path / "data.h5", p00=4)
     replace(path, "p00/labels", np.array([[0.0] * 4, [0, np.nan, 0, 0], [0] * 4, [0, 0, 0, np.inf]]))
-    with pytest.raises(
-        ValueError, match="data.h5: person 'p00' has labels that are not finite, 2 of 4.*index 1"
-    ):
+    with pytest.raises(ValueError, match="data.h5: person 'p00' has labels that are not finite, 2 of 4.*index 1"):
         read(GazeDataset(path))
 
 

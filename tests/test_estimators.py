@@ -242,9 +242,7 @@ def test_training_is_a_function_of_its_seed_and_moves_no_other(faces: GazeDatase
     assert not torch.equal(first["fc.1.weight"], third["fc.1.weight"])
 
 
-def test_data_too_large_for_memory_trains_the_same(
-    faces: GazeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_data_too_large_for_memory_trains_the_same(faces: GazeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = TRAINING | {"num_steps": 3, "num_labeled_samples": 40}
     in_memory = torch.load(train_estimator(faces, "compact", tmp_path / "1", validation=None, **options))
     monkeypatch.setattr(train_facenet, "IN_MEMORY_BYTES", 0)
