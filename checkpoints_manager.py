@@ -30,7 +30,7 @@ def save_checkpoint(
     facts: Mapping[str, object],
     keep: int = 0,
 ) -> Path:
-    """Write `<step>.pt` and, if `keep` is not 0, remove all but the last `keep` checkpoints.
+    """Write `<step>.pt` and, if `keep` is not 0, remove the earliest others so that `keep` are left.
 
     modules: under the published names `encoder`, `decoder`, `discriminator`.
     facts: plain data (configuration, code revision, ...) stored beside them.
@@ -42,7 +42,8 @@ def save_checkpoint(
     content |= {"step": step, "format_version": FORMAT_VERSION, **facts}
     with atomic_write(path) as temporary:
         torch.save(content, temporary)
-    for old in saved_steps(run_folder)[:-keep] if keep else []:
+    others = [other for other in saved_steps(run_folder) if other != step]
+    for old in others[: max(len(others) - keep + 1, 0)] if keep else []:
         checkpoint_path(run_folder, old).unlink()
     return path
 

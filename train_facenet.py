@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
 from core.runtime import select_device, set_threads, step_generator
 from core.tracking import progress_bar, say
+from core.trainer import mirrored
 from dataset import GazeDataset, IndexSampler, labeled_subset
 from models.geometry import angular_error_deg
-from models.load_pretrained_model import build_estimator, estimator_checkpoint
-from utils import atomic_write, image_to_float
+from models.load_pretrained_model import build_estimator, estimator_checkpoint, find_estimator_checkpoint
+from utils import atomic_write, batch_to_device, image_to_float, require_writable
 
 Batch = tuple[Tensor, Tensor, Tensor]  # uint8 images (B, 3, S, S), gaze (B, 2), head (B, 2)
 
@@ -75,13 +76,13 @@ def train_estimator(
     for step, (image, gaze, head) in enumerate(_batches(Subset(dataset, labeled), sampler, num_workers)):
         factor = lr_factor(step, num_steps, lr_schedule, decay_steps, decay)
         optimizer.param_groups[0]["lr"] = learning_rate * factor
-        batch = image_to_float(image.to(device)), gaze.to(device), head.to(device)
+        batch = batch_to_device({"image": image, "gaze": gaze, "head": head}, device)
         generator = step_generator(seed, step)
         if flip:
-            batch = mirror(*batch, torch.rand(len(image), generator=generator) < 0.5)
+            batch = mirrored(batch, (torch.rand(len(image), 1, generator=generator) < 0.5).to(device))
         if jitter:
-            batch = vary_colours(batch[0], jitter, generator), *batch[1:]
-        loss = estimation_loss(estimator, *batch)
+            batch["image"] = vary_colours(batch["image"], jitter, generator)
+        loss = estimation_loss(estimator, **batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -91,7 +92,7 @@ def train_estimator(
     facts = {
         "backbone": backbone, "data": dataset.name, "samples": len(labeled), "seed": seed, "steps": num_steps,
         "batch_size": batch_size, "learning_rate": learning_rate, "lr_schedule": lr_schedule, "flip": flip,
-        "colour_jitter": jitter,
+        "colour_jitter": jitter, "image_size": dataset.image_size,
     }  # fmt: skip
     if validation is not None:
         facts["validation"] = measure_estimator(estimator, validation, device, num_workers)
@@ -111,14 +112,6 @@ def lr_factor(
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))
-
-
-def mirror(image: Tensor, gaze: Tensor, head: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Left and right exchanged where `chosen` (B,) is true: rows of pixels reversed, both yaws negated."""
-    chosen = chosen.to(image.device)
-    image = torch.where(chosen[:, None, None, None], image.flip(-1), image)
-    sign = torch.stack((torch.ones_like(chosen, dtype=gaze.dtype), 1 - 2 * chosen.to(gaze.dtype)), dim=1)
-    return image, gaze * sign, head * sign
 
 
 def vary_colours(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:
@@ -195,6 +188,9 @@ def _report(step: int, num_steps: int, loss: Tensor, bar: tqdm | None) -> None:
 def _save(estimator: nn.Module, save_path: Path, step: int, facts: dict[str, object]) -> Path:
     path = estimator_checkpoint(save_path, step)
     path.parent.mkdir(parents=True, exist_ok=True)
+    newest = find_estimator_checkpoint(save_path)
+    if newest is not None and newest > path:
+        say(f"warning: {newest} has more steps than {path.name} and will be used in its place; remove it.")
     state = {key: value.cpu().contiguous() for key, value in estimator.state_dict().items()}
     with atomic_write(path.with_name(f"at_step_{step:07d}.json")) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n")
@@ -203,8 +199,36 @@ def _save(estimator: nn.Module, save_path: Path, step: int, facts: dict[str, obj
     return path
 
 
+def train_configured(
+    config: Config, which: str, train_set: GazeDataset, validation: GazeDataset | None, device: torch.device
+) -> Path:
+    """Train the estimator of the losses ('gazenet') or the one that measures ('eval_gazenet', another seed).
+
+    Returns its checkpoint. Raises OSError before the training if its folder cannot be written.
+    """
+    save_path = Path(getattr(config, f"{which}_savepath"))
+    require_writable(save_path / "checkpoints", f"{which}_savepath")
+    return train_estimator(
+        train_set,
+        getattr(config, f"{which}_backbone"),
+        save_path,
+        seed=config.seed + (which == "eval_gazenet"),
+        num_steps=config.estimator_num_steps,
+        batch_size=config.estimator_batch_size,
+        learning_rate=config.estimator_learning_rate,
+        lr_schedule=config.estimator_lr_schedule,
+        decay_steps=config.estimator_decay_steps,
+        decay=config.estimator_decay,
+        flip=config.estimator_flip,
+        num_labeled_samples=config.estimator_num_labeled_samples,
+        num_workers=config.num_data_loaders,
+        validation=validation,
+        device=device,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train one estimator as the configuration says. Raises ConfigError, FileNotFoundError or ValueError."""
+    """Train one estimator as the configuration says. Raises ConfigError, ValueError or OSError."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     which = "eval_gazenet" if "--evaluator" in arguments else "gazenet"
     config = load_config(
@@ -212,39 +236,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="train_facenet.py",
         description="Train the training losses' estimator; with --evaluator, the one that measures.",
     )
-    backbone, save_path = getattr(config, f"{which}_backbone"), getattr(config, f"{which}_savepath")
-    if not is_set(save_path):
-        raise ConfigError(f"{which}_savepath is not set: name the folder for the '{backbone}' estimator.")
+    if not is_set(getattr(config, f"{which}_savepath")):
+        raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator.")
     set_threads(config.num_threads)
-    path = train_estimator(
-        build.build_training_set(config),
-        backbone,
-        Path(save_path),
-        validation=build.open_source(config, build.VALIDATION),
-        device=select_device(config.device),
-        num_workers=config.num_data_loaders,
-        **estimator_settings(config),
-    )
+    train_set, validation = build.build_training_set(config), build.open_source(config, build.VALIDATION)
+    path = train_configured(config, which, train_set, validation, select_device(config.device))
     say(f"{path}: {path.with_name(path.name.removesuffix('.pth.tar') + '.json').read_text()}")
-
-
-def estimator_settings(config: Config) -> dict[str, Any]:
-    """The arguments of `train_estimator` that are settings of the configuration."""
-    return {
-        "seed": config.seed,
-        "num_steps": config.estimator_num_steps,
-        "batch_size": config.estimator_batch_size,
-        "learning_rate": config.estimator_learning_rate,
-        "lr_schedule": config.estimator_lr_schedule,
-        "decay_steps": config.estimator_decay_steps,
-        "decay": config.estimator_decay,
-        "flip": config.estimator_flip,
-        "num_labeled_samples": config.estimator_num_labeled_samples,
-    }
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ConfigError, FileNotFoundError, ValueError, FloatingPointError) as error:
-        sys.exit(str(error))
+    except (ConfigError, ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,12 +1,12 @@
 """Train, evaluate and look at a redirector: python train_st_ed.py CONFIG.json [MORE.json] [--flag value]"""
 
+import contextlib
 import json
-import os
 import sys
 import traceback
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,13 +21,14 @@ from core.runtime import REPOSITORY, code_revision, library_versions, select_dev
 from core.tracking import Tracker, say
 from core.trainer import RedirectionTrainer
 from dataset import GazeDataset
+from models.gazeheadnet import Estimator
 from models.load_pretrained_model import find_estimator_checkpoint
 from models.redirector import Redirector
-from preprocess.synthetic import make_dataset
-from train_facenet import estimator_settings, train_estimator
-from utils import atomic_write, write_png
+from preprocess.synthetic import make_dataset, output_names
+from train_facenet import train_configured
+from utils import atomic_write, require_writable, write_png
 
-# Settings that a resumed run may change and still equal an uninterrupted one.
+# Settings that do not change what is learned (the device and the threads: but for rounding).
 FREE_TO_CHANGE = {
     "device", "num_threads", "num_data_loaders", "resume", "load_step", "skip_training", "save_path", "compile",
     "save_interval", "keep_checkpoints", "print_freq_train", "print_freq_test", "save_freq_images",
@@ -44,21 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = load_config(argv)
         run = prepare(config)
-    except (ConfigError, ValueError, OSError) as error:
+    except (ConfigError, ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     try:
         return run.go()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         last = saved_steps(run.folder)
         where = f"the last checkpoint is {last[-1]}.pt" if last else "there is no checkpoint yet"
-        (run.folder / "error.txt").write_text(traceback.format_exc())
-        print(f"error: {error} ({where}; details in {run.folder / 'error.txt'})", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk must not hide the first error
+            (run.folder / "error.txt").write_text(traceback.format_exc())
+            where += f"; details in {run.folder / 'error.txt'}"
+        print(f"error: {_sentence(error)} ({where})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _sentence(error: Exception) -> str:
+    """The message without the traceback that a loader process puts before it."""
+    text = str(error)
+    return text.strip().splitlines()[-1] if "Original Traceback" in text else text
 
 
 @dataclass
@@ -75,6 +84,7 @@ class Run:
     train_set: GazeDataset | None
     test_sets: list[GazeDataset]
     start: int
+    facts: dict[str, object] = field(default_factory=dict)
 
     def go(self) -> int:
         """Train, evaluate, write; returns the exit code."""
@@ -90,10 +100,11 @@ class Run:
         return 0
 
     def _train(self) -> int:
-        config, tracker = self.config, self._tracker()
+        config = self.config
         if self.start >= config.num_training_steps:
-            say(f"Training is complete ({self.start} steps); delete {self.folder} to start over.")
+            say(f"Training is complete ({self.start} steps); choose another save_path to start over.")
             return self.start
+        tracker = Tracker(self.folder, use_tensorboard=config.use_tensorboard, start_step=self.start)
         if config.compile:
             for module in self.trainer.modules.values():
                 module.compile()
@@ -118,14 +129,9 @@ class Run:
         tracker.close()
         return step
 
-    def _tracker(self) -> Tracker:
-        return Tracker(self.folder, use_tensorboard=self.config.use_tensorboard, start_step=self.start)
-
     def _save(self, step: int) -> None:
-        facts = {"config": self.config.to_json(), "code_revision": code_revision()}
-        save_checkpoint(
-            self.folder, step, self.trainer.modules, self.trainer.optimizers, facts, self.config.keep_checkpoints
-        )
+        keep = self.config.keep_checkpoints
+        save_checkpoint(self.folder, step, self.trainer.modules, self.trainer.optimizers, self.facts, keep)
 
     def _evaluate(self, dataset: GazeDataset, fraction: float, full: bool) -> Measurements:
         return evaluate(
@@ -158,7 +164,7 @@ class Run:
         if not self.test_sets:
             say("No evaluation: no test data set is configured and there.")
             return
-        tracker, results = Tracker(self.folder, use_tensorboard=config.use_tensorboard, start_step=step), []
+        tracker, results = Tracker(self.folder, use_tensorboard=config.use_tensorboard), []
         for dataset in self.test_sets:
             results.append(self._evaluate(dataset, 1.0, full=True))
             pairs = sample_pairs(dataset, config.num_sample_persons, config.seed)
@@ -176,7 +182,8 @@ class Run:
             "step": step,
             "seed": config.seed,
             "measured by": f"{config.eval_gazenet_backbone} at {config.eval_gazenet_savepath}",
-            "code revision": code_revision(),
+            "sha256 of that estimator": self.facts["estimators"]["eval_gazenet"],
+            "code revision": self.facts["code_revision"],
         }
         report = write_report(folder, results, facts)
         _print_result(results)
@@ -185,9 +192,11 @@ class Run:
     def _record(self) -> None:
         """The configuration, the versions and the source, beside those of earlier starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (self.folder / "error.txt", *self.folder.glob("checkpoints/.*.tmp")):
+            leftover.unlink(missing_ok=True)  # of a run that failed or was killed
         part = "evaluation" if self.config.skip_training else f"from_{self.start}" if self.start else ""
         suffix = f"_{part}" if part else ""
-        versions = {"command": sys.argv, "code_revision": code_revision(), "libraries": library_versions()}
+        versions = {"command": sys.argv, "code_revision": self.facts["code_revision"], "libraries": library_versions()}
         for name, text in (("config", self.config.to_json()), ("environment", json.dumps(versions, indent=2) + "\n")):
             with atomic_write(self.folder / f"{name}{suffix}.json") as temporary:
                 temporary.write_text(text)
@@ -195,64 +204,83 @@ class Run:
 
 
 def prepare(config: Config) -> Run:
-    """Open, load and check everything. The run folder is not touched.
+    """Open, load and check everything, what is quick to check first. The run folder is not touched.
 
-    Raises ValueError or OSError with a message for the user.
+    Raises ValueError, OSError or FloatingPointError with a message for the user.
     """
-    for warning in config.warnings:
+    for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
-    if config.store_redirect_dataset:
-        say("warning: store_redirect_dataset has no effect yet; no Redirected_samples.h5 will be written.")
     device, folder = select_device(config.device), Path(config.save_path)
     set_threads(config.num_threads)
-    _require_writable(folder)
+    require_writable(folder, "save_path")
+    lpips = build.build_perceptual_metric(config)
+    redirector = build.build_redirector(config).to(device)
+    discriminator = build.build_discriminator(config).to(device)
+    trainer = build.build_trainer(config, redirector, discriminator, None, device)
+    start_file = _start_file(config, folder)
+    start, stored = _restore(start_file, trainer, config) if start_file else (0, {})
     _make_missing_data(config)
     train_set = None if config.skip_training else build.build_training_set(config)
     test_sets = build.build_test_sets(config)
-    redirector = build.build_redirector(config).to(device)
-    discriminator = build.build_discriminator(config).to(device)
-    start_file = _start_file(config, folder)
-    trainer = build.build_trainer(config, redirector, discriminator, None, device)
-    start = _restore(start_file, trainer, config) if start_file else 0
-    if config.train_missing_estimators:
-        _train_missing_estimators(config, train_set, test_sets, device)
     if train_set is not None:
-        estimator = build.load_training_estimator(config)
-        trainer.estimator = None if estimator is None else estimator.to(device)
         build.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
-    evaluator = build.load_evaluation_estimator(config).to(device)
-    lpips = build.build_perceptual_metric(config)
-    lpips = None if lpips is None else lpips.to(device)
-    return Run(config, device, folder, redirector, trainer, evaluator, lpips, train_set, test_sets, start)
+    estimators = _estimators(config, train_set, test_sets, device)
+    trainer.estimator = estimators.get("gazenet")
+    run = Run(
+        config, device, folder, redirector, trainer, estimators["eval_gazenet"], lpips, train_set, test_sets, start
+    )
+    run.facts = {
+        "config": config.to_json(),
+        "code_revision": code_revision(),
+        "estimators": build.estimator_hashes(config),
+    }
+    if not config.skip_training:
+        _say_what_changed(stored, run.facts)
+    return run
+
+
+def _ignored(config: Config) -> Iterator[str]:
+    """A sentence for each setting that was given and has no effect."""
+    if config.store_redirect_dataset:
+        yield "store_redirect_dataset has no effect yet; no Redirected_samples.h5 will be written."
+    if config.num_labeled_samples and not config.semi_supervised:
+        yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
 
 
 def _start_file(config: Config, folder: Path) -> Path | None:
-    if config.load_step:
+    """The checkpoint to start from. What a training already made is continued or refused, never mixed with another."""
+    newest = max(saved_steps(folder), default=0)
+    if config.skip_training or (config.load_step and newest <= config.load_step):
         return checkpoint_path(folder, config.load_step)
-    steps = saved_steps(folder) if config.resume else []
-    return checkpoint_path(folder, steps[-1]) if steps else None
+    if newest and not config.resume:
+        raise ValueError(
+            f"resume is false, but {checkpoint_path(folder, newest)} is there. Choose another save_path, or remove "
+            f"the checkpoints after step {config.load_step}."
+        )
+    if config.load_step:
+        say(f"Continuing from the newest checkpoint, step {newest}, rather than from load_step {config.load_step}.")
+    return checkpoint_path(folder, newest) if newest else None
 
 
-def _restore(path: Path, trainer: RedirectionTrainer, config: Config) -> int:
-    """Load a checkpoint; returns its step. Says what cannot be restored or does not match."""
+def _restore(path: Path, trainer: RedirectionTrainer, config: Config) -> tuple[int, dict[str, object]]:
+    """Load a checkpoint; returns its step and what it holds besides the networks. Says what cannot be restored."""
     stored = load_checkpoint(path, trainer.modules, None if config.skip_training else trainer.optimizers)
-    step = stored.get("step", config.load_step)
+    step = int(stored.get("step", path.stem))
     say(f"Loaded {path} (step {step}).")
     if "optimizers" not in stored and not config.skip_training:
         say("It holds no optimiser state: training goes on with fresh Adam moments.")
-    if "config" in stored and not config.skip_training:
-        before, now = json.loads(stored["config"]), config.model_dump()
-        changed = [key for key, value in now.items() if before.get(key) != value and key not in FREE_TO_CHANGE]
-        if changed:
-            say("It was trained with other values of " + ", ".join(changed) + "; the run goes on with those given now.")
-    return step
+    return step, stored
 
 
-def _require_writable(folder: Path) -> None:
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OSError(f"save_path: {folder} cannot be written ({existing} is not a writable folder). Choose another.")
+def _say_what_changed(stored: Mapping[str, object], facts: Mapping[str, object]) -> None:
+    """A sentence if the run that goes on is not the one that wrote the checkpoint."""
+    before, now = json.loads(stored.get("config", "{}")), json.loads(facts["config"])
+    changed = [key for key in now if key in before and before[key] != now[key] and key not in FREE_TO_CHANGE]
+    if changed:
+        say("It was trained with other values of " + ", ".join(changed) + "; the run goes on with those given now.")
+    if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:
+        say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 
 
 def _make_missing_data(config: Config) -> None:
@@ -262,6 +290,12 @@ def _make_missing_data(config: Config) -> None:
     sizes = {f"GazeCapture_{size}.h5": size for size in (64, 128, 256)}
     if path.name not in sizes:
         raise ValueError(f"gazecapture_file: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
+    present = [path.parent / name for name in output_names(sizes[path.name]) if (path.parent / name).exists()]
+    if present:
+        raise ValueError(
+            f"gazecapture_file: {path} is not there, but {present[0]} is. Remove it, or set another folder."
+        )
+    require_writable(path.parent, "gazecapture_file")
     say(f"Making the embedded data set in {path.parent} ...")
     make_dataset(
         path.parent,
@@ -273,19 +307,18 @@ def _make_missing_data(config: Config) -> None:
     )
 
 
-def _train_missing_estimators(
+def _estimators(
     config: Config, train_set: GazeDataset | None, test_sets: Sequence[GazeDataset], device: torch.device
-) -> None:
-    """The measuring estimator gets another seed and another network than the one in the losses."""
-    validation = next((dataset for dataset in test_sets if dataset.name == "gc/val"), None)
-    for i, key in enumerate(("gazenet", "eval_gazenet")):
-        path = getattr(config, f"{key}_savepath")
-        if not is_set(path) or find_estimator_checkpoint(path):
-            continue
-        dataset = train_set or build.build_training_set(config)
-        backbone = getattr(config, "gazenet_backbone" if i == 0 else "eval_gazenet_backbone")
-        settings = estimator_settings(config) | {"seed": config.seed + i}
-        train_estimator(dataset, backbone, Path(path), validation=validation, device=device, **settings)
+) -> dict[str, Estimator]:
+    """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to."""
+    wanted = ["gazenet"] if train_set is not None and build.needs_training_estimator(config) else []
+    wanted.append("eval_gazenet")
+    for which in wanted if config.train_missing_estimators else []:
+        path = getattr(config, f"{which}_savepath")
+        if is_set(path) and not find_estimator_checkpoint(path):
+            validation = next((dataset for dataset in test_sets if dataset.name == build.VALIDATION.name), None)
+            train_configured(config, which, train_set or build.build_training_set(config), validation, device)
+    return {which: build.build_estimator(config, which).to(device) for which in wanted}
 
 
 def snapshot(path: Path, run_folder: Path) -> None:
@@ -316,9 +349,11 @@ def _print_result(results: Sequence[Measurements]) -> None:
             )
             mean = summary[f"{name}_redirection"]["mean"]
             parts.append(f"{name} {mean:.2f} ({relative:.3f}, label-blind {blind:.3f})")
-        means = {name: summary[name]["mean"] for name in ("l1", "l1_person_mean", "identity_kept")}
+        means = {name: summary[name]["mean"] for name in ("l1", "l1_person_mean")}
         parts.append(f"L1 {means['l1']:.3f} (person's mean image {means['l1_person_mean']:.3f})")
-        say(f"  {result.name:9} {'; '.join(parts)}; identity kept {means['identity_kept']:.0%}")
+        if "identity_kept" in summary:
+            parts.append(f"identity kept {summary['identity_kept']['mean']:.0%}")
+        say(f"  {result.name:9} {'; '.join(parts)}")
 
 
 if __name__ == "__main__":

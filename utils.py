@@ -1,5 +1,6 @@
 """Images, pictures and files: the few helpers that several rooms share."""
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -90,14 +91,37 @@ def read_torch_file(path: str | Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path) or "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if zipfile.is_zipfile(path) or "GLOBAL" in str(error):
             raise ValueError(
                 f"{path}: holds Python objects other than tensors and plain containers, which could run code "
                 "when loaded. It was not loaded; save its state_dict alone and try again."
             ) from error
         raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
-    except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(folder: str | Path, key: str) -> None:
+    """Raises OSError naming the setting `key` if the folder is not there and cannot be made, or cannot be written."""
+    folder = Path(folder)
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OSError(f"{key}: {folder} cannot be written ({existing} is not a writable folder). Choose another.")
 
 
 def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -129,19 +130,20 @@ def published(path: Path, pairs: int) -> Callable[[], None]:
     return read
 
 
-def loaders(path: Path, pairs: int) -> list[Callable[[], None]]:
-    """One pass over `pairs` by two workers, their start included."""
+def exhaust(loader: DataLoader) -> Callable[[], None]:
+    """One pass over all batches, the start of the workers included."""
+    return lambda: [None for _ in loader][:0]
+
+
+def published_loader(path: Path, pairs: int) -> Callable[[], None]:
     theirs = torch.utils.data.Subset(PublishedWay(path), np.random.default_rng(0).permutation(pairs).tolist())
+    return exhaust(DataLoader(theirs, batch_size=BATCH_SIZE, num_workers=2))
+
+
+def our_loader(path: Path, pairs: int) -> Callable[[], None]:
     dataset = GazeDataset(path)
     sampler = PairSampler(dataset, batch_size=BATCH_SIZE, seed=0, num_steps=pairs // BATCH_SIZE)
-
-    def exhaust(loader: DataLoader) -> Callable[[], None]:
-        return lambda: [None for _ in loader][:0]
-
-    return [
-        exhaust(DataLoader(theirs, batch_size=BATCH_SIZE, num_workers=2)),
-        exhaust(DataLoader(dataset, batch_sampler=sampler, num_workers=2)),
-    ]
+    return exhaust(DataLoader(dataset, batch_sampler=sampler, num_workers=2))
 
 
 def cold(way: Callable[[Path, int], Callable[[], None]], path: Path, pairs: int) -> float:
@@ -149,8 +151,9 @@ def cold(way: Callable[[Path, int], Callable[[], None]], path: Path, pairs: int)
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_time_way, (way, path, pairs))
+    # Not a pool: its daemonic processes may not start loader workers.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_time_way, way, path, pairs).result()
 
 
 def _time_way(way: Callable[[Path, int], Callable[[], None]], path: Path, pairs: int) -> float:
@@ -188,8 +191,11 @@ def measure_file(kind: str, path: Path, pairs: int, rounds: int) -> None:
     theirs, mine, mine_to_float = in_turns(works, rounds)
     report("  warm cache, one process", theirs, mine, pairs)
     report("  the same, and batches of floats made on this CPU", theirs, mine_to_float, pairs)
-    report("  warm cache, 2 loader workers with their start", *in_turns(loaders(path, pairs), rounds), pairs)
-    report("  cold cache, fresh process", *(cold(way, path, pairs) for way in (published, ours)), pairs)
+    two = in_turns([published_loader(path, pairs), our_loader(path, pairs)], rounds)
+    report("  warm cache, 2 loader workers with their start", *two, pairs)
+    report("  cold cache, one process", *(cold(way, path, pairs) for way in (published, ours)), pairs)
+    loaders = published_loader, our_loader
+    report("  cold cache, 2 loader workers with their start", *(cold(way, path, pairs) for way in loaders), pairs)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Config to objects: the only reader of Config below the entry scripts."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from core.trainer import Cadence, RedirectionTrainer
 from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
 from models.discriminator import PatchDiscriminator
 from models.gazeheadnet import Estimator
-from models.load_pretrained_model import load_estimator
+from models.load_pretrained_model import find_estimator_checkpoint, load_estimator
 from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.st_ed import STED, st_ed_factors
+from utils import file_sha256
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,36 @@ def build_batches(
     )
 
 
-def load_training_estimator(config: Config) -> Estimator | None:
-    """The estimator of the redirection losses; None if none of them has a weight."""
-    if not (config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss):
-        return None
-    return load_estimator(config.gazenet_savepath, config.gazenet_backbone, key="gazenet_savepath")
+def needs_training_estimator(config: Config) -> bool:
+    """Whether a redirection term of the losses has a weight."""
+    return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss)
 
 
-def load_evaluation_estimator(config: Config) -> Estimator:
-    return load_estimator(config.eval_gazenet_savepath, config.eval_gazenet_backbone, key="eval_gazenet_savepath")
+def build_estimator(config: Config, which: str) -> Estimator:
+    """The trained estimator of the losses ('gazenet') or of the metrics ('eval_gazenet'), frozen.
+
+    Raises FileNotFoundError, or ValueError if it does not fit its backbone or was trained for another image size.
+    """
+    path, backbone = getattr(config, f"{which}_savepath"), getattr(config, f"{which}_backbone")
+    estimator = load_estimator(path, backbone, key=f"{which}_savepath")
+    file = find_estimator_checkpoint(path)
+    beside = file.with_name(file.name.removesuffix(".pth.tar") + ".json")
+    # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
+    size = json.loads(beside.read_text()).get("image_size", 128) if beside.is_file() else 128
+    if backbone in ("vgg16", "resnet50") and size != config.image_size:
+        raise ValueError(
+            f"{which}_savepath: {file} was trained on images of {size} px, but image_size is {config.image_size}. "
+            "Train one for that size, or change image_size."
+        )
+    return estimator
+
+
+def estimator_hashes(config: Config) -> dict[str, str]:
+    """sha256 of each estimator's file, '' where there is none: frozen parts are named, not stored again."""
+    files = {
+        which: find_estimator_checkpoint(getattr(config, f"{which}_savepath")) for which in ("gazenet", "eval_gazenet")
+    }
+    return {which: file_sha256(file) if file else "" for which, file in files.items()}
 
 
 def build_perceptual_metric(config: Config) -> nn.Module | None:

@@ -102,8 +102,8 @@ class Config(BaseModel):
     lr_warmup_steps: Natural = _key(0, "steps in which the learning rate rises from 0")
     decay: Share = _key(0.8, "factor of the learning rate every decay_steps")
     decay_steps: Count = _key(34480, "steps between two decays of the learning rate")
-    load_step: Natural = _key(0, "start from this step's checkpoint in save_path; 0: see resume")
-    resume: bool = _key(True, "continue from the newest checkpoint in save_path, if there is one")
+    load_step: Natural = _key(0, "start from this step's checkpoint in save_path; 0: none")
+    resume: bool = _key(True, "continue from the newest checkpoint in save_path; false: refuse to")
 
     # Machine
     device: Device = _key("auto", "auto, cpu, cuda or cuda:N")
@@ -136,7 +136,7 @@ class Config(BaseModel):
     print_freq_test: Count = _key(4000, "steps between two evaluations on test_subsample")
     save_freq_images: Count = _key(4000, "steps between two sets of pictures")
     use_tensorboard: bool = _key(False, "write TensorBoard events")
-    num_sample_persons: Natural = _key(24, "persons in the pictures")
+    num_sample_persons: Count = _key(24, "persons in the pictures")
     walk_frames: Natural = _key(24, "frames of a latent-walk video; 0: no videos")
 
     # Evaluation
@@ -144,7 +144,7 @@ class Config(BaseModel):
     eval_batch_size: Count = _key(128, "images a batch in evaluation")
     compute_full_result: bool = _key(True, "evaluate every data set in full at the end")
     eval_disentanglement: bool = _key(True, "also measure what perturbing a factor does to gaze and head")
-    store_redirect_dataset: bool = _key(False, "write Redirected_samples.h5 at the end")
+    store_redirect_dataset: bool = _key(False, "not written yet: a run warns and goes on")
     lpips_weights: str = _key("", "torchvision's AlexNet weights for LPIPS; empty: torch hub's cache")
     allow_downloads: bool = _key(True, "fetch LPIPS' AlexNet weights where they are missing")
 
@@ -196,7 +196,10 @@ class Config(BaseModel):
 
 def is_set(path: str) -> bool:
     """Whether a path setting was given: '.' and '' mean that it was not."""
-    return path not in ("", ".")
+    return os.path.normpath(path) != "."
+
+
+_WEIGHTS = [key for key in Config.model_fields if key.startswith("coeff_")]
 
 
 def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -204,7 +207,7 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
     c = config
     side, rest = divmod(c.image_size, 2 ** min(c.densenet_blocks + 1, 64))
     same_path = os.path.normpath(c.gazenet_savepath) == os.path.normpath(c.eval_gazenet_savepath)
-    same_estimator = same_path and c.gazenet_backbone == c.eval_gazenet_backbone
+    embedding = c.size_0d_unit + 2 * c.num_1d_units * c.size_1d_unit + 3 * c.num_2d_units * c.size_2d_unit
     training = not c.skip_training
     no_mixing = "but use_mixing is false; set use_mixing to true, or the weight to 0."
     rules: list[tuple[str, str, bool, str]] = [  # key, the other keys it depends on, broken?, problem
@@ -231,10 +234,16 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          f"is {c.coeff_disentangle_pseudo_label_loss:g}, {no_mixing}"),
         ("lr_warmup_steps", "num_training_steps", c.lr_warmup_steps > c.num_training_steps,
          f"is {c.lr_warmup_steps}, more than num_training_steps ({c.num_training_steps}); set fewer."),
-        ("eval_gazenet_savepath", "gazenet_savepath gazenet_backbone eval_gazenet_backbone",
-         is_set(c.eval_gazenet_savepath) and same_estimator,
-         ("is gazenet_savepath with the same backbone: an estimator that took part in training must not judge"
-          " its result; set eval_gazenet_savepath to another estimator.")),
+        ("eval_gazenet_savepath", "gazenet_savepath",
+         is_set(c.eval_gazenet_savepath) and same_path,
+         ("is gazenet_savepath: an estimator that took part in training must not judge its result, and a folder"
+          " holds one estimator; set eval_gazenet_savepath to another.")),
+        ("coeff_l1_loss", "skip_training", training and not any(getattr(c, key) for key in _WEIGHTS),
+         "and every other weight are 0, so nothing would be learned; set at least one."),
+        ("size_0d_unit", "num_1d_units size_1d_unit num_2d_units size_2d_unit densenet_blocks image_size",
+         side >= 2 and embedding < side**2,
+         (f"and the other factors give {embedding} embedding values, fewer than the {side} x {side} innermost map"
+          " of the decoder; set more, or more densenet_blocks.")),
     ]  # fmt: skip
     return [
         (key, problem)

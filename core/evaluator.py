@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.tracking import progress_bar
+from core.tracking import progress_bar, say
 from dataset import GazeDataset, evaluation_pairs
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.redirector import Encoding, Redirector
@@ -20,11 +20,15 @@ from utils import batch_to_device, image_to_float
 PERTURBATION = 0.1 * np.pi
 GALLERY_PER_PERSON = 100
 GALLERY_SIDE = 32
+DECODE_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Per-sample values of one data set: metric name -> (M,) float64; pairs (M, 2) say of which images."""
+    """Per-sample values of one data set: metric name -> (M,) float64, NaN where a sample has no such value.
+
+    pairs: (M, 2), the images they are of.  person: (M,).
+    """
 
     name: str
     pairs: np.ndarray
@@ -32,15 +36,14 @@ class Measurements:
     values: Mapping[str, np.ndarray]
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Metric -> mean, standard error of the mean over samples, and count."""
-        return {
-            name: {
-                "mean": float(value.mean()),
-                "standard_error": float(value.std(ddof=1) / np.sqrt(len(value))) if len(value) > 1 else 0.0,
-                "count": len(value),
-            }
-            for name, value in self.values.items()
-        }
+        """Metric -> mean, standard error of the mean over samples, and count, of the samples that have it."""
+        rows = {}
+        for name, value in self.values.items():
+            value = value[~np.isnan(value)]
+            if len(value):
+                error = float(value.std(ddof=1) / np.sqrt(len(value))) if len(value) > 1 else 0.0
+                rows[name] = {"mean": float(value.mean()), "standard_error": error, "count": len(value)}
+        return rows
 
     def ratio(self, metric: str, baseline: str) -> float:
         """Mean of one metric over the mean of another."""
@@ -69,6 +72,12 @@ def evaluate(
     """
     redirector.eval()
     pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction)
+    alone = pairs[:, 0] == pairs[:, 1]
+    if alone.any():
+        say(f"{dataset.name}: {alone.sum()} images left out, for they are the only ones of their persons.")
+        pairs = pairs[~alone]
+    if not len(pairs):
+        raise ValueError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
     gallery = Gallery(dataset, seed, device) if pictures else None
     blind = mean_direction(dataset.labels()[pairs[:, 1]], device)
     collected: dict[str, list[Tensor]] = {}
@@ -126,10 +135,12 @@ def _induced_errors(
 ) -> dict[str, Tensor]:
     """How far gaze and head move against the reconstruction when another factor is perturbed; (B,) degrees."""
     perturbed = [redirector.rotate(a, {name: a.conditions[name] + delta}) for name, delta in noise.items()]
-    images = redirector.decode(_concatenate([a, *perturbed]))
-    seen = estimator(images)
-    gaze, *gaze_moved = seen.gaze.chunk(1 + len(noise))
-    head, *head_moved = seen.head.chunk(1 + len(noise))
+    every, size = _concatenate([a, *perturbed]), len(a.conditions["gaze"])
+    rows = max(size, DECODE_AT_ONCE)  # small batches are joined, large ones not made larger
+    parts = [slice(start, start + rows) for start in range(0, size * (1 + len(noise)), rows)]
+    seen = [estimator(redirector.decode(every[part])) for part in parts]
+    gaze, *gaze_moved = torch.cat([estimate.gaze for estimate in seen]).chunk(1 + len(noise))
+    head, *head_moved = torch.cat([estimate.head for estimate in seen]).chunk(1 + len(noise))
     by_gaze = {name: angular_error_deg(gaze, moved) for name, moved in zip(noise, gaze_moved, strict=True)}
     by_head = {name: angular_error_deg(head, moved) for name, moved in zip(noise, head_moved, strict=True)}
     values = {"head_to_gaze": by_gaze["head"], "gaze_to_head": by_head["gaze"]}
@@ -200,7 +211,10 @@ class Gallery:
         self.persons = torch.from_numpy(np.concatenate([c[2] for c in chosen])).to(device)
 
     def compare(self, image_hat: Tensor, image_b: Tensor, pairs: np.ndarray) -> dict[str, Tensor]:
-        """(B,): L1 of the person's mean image, and 1 where the nearest other image is of the right person."""
+        """(B,): L1 of the person's mean image, and 1 where the nearest other image is of the right person.
+
+        Identity is NaN where it cannot be told: fewer than three images of the person, or no other person.
+        """
         persons = torch.from_numpy(self.person_of[pairs[:, 0]]).to(image_b.device).long()
         return {
             "l1_person_mean": (self.means[persons] - image_b).abs().mean(dim=(1, 2, 3)),
@@ -213,7 +227,8 @@ class Gallery:
         distance = torch.cdist(_thumbnail(images.clamp(-1, 1)), self.thumbnails, p=1)
         for own in torch.from_numpy(pairs).to(images.device).unbind(1):
             distance = distance.masked_fill(own[:, None] == self.indices[None], torch.inf)
-        return (self.persons[distance.argmin(1)] == persons).double()
+        told = (self.persons.bincount()[persons] > 2) & (len(self.means) > 1)
+        return torch.where(told, (self.persons[distance.argmin(1)] == persons).double(), torch.nan)
 
 
 def _thumbnail(images: Tensor) -> Tensor:

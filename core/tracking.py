@@ -11,19 +11,23 @@ from utils import atomic_write
 
 
 class Tracker:
-    """Writes scalars and pictures of a run folder; a resumed run overwrites what came after its start.
+    """Writes scalars and pictures of a run folder.
 
     use_tensorboard: events go into `<folder>/tensorboard`.
+    start_step: a training that starts here replaces what an earlier one logged later; None only adds.
     """
 
-    def __init__(self, folder: Path, *, use_tensorboard: bool, start_step: int = 0) -> None:
+    def __init__(self, folder: Path, *, use_tensorboard: bool, start_step: int | None = None) -> None:
         self._lines = folder / "metrics.jsonl"
-        _forget_after(self._lines, start_step)
+        if start_step is not None:
+            _forget_after(self._lines, start_step)
         self._board = None
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+            self._board = SummaryWriter(
+                str(folder / "tensorboard"), purge_step=None if start_step is None else start_step + 1
+            )
 
     def log(
         self,
@@ -57,16 +61,18 @@ def say(message: str) -> None:
     tqdm.write(message)
 
 
-def _forget_after(path: Path, step: int) -> None:
+def _forget_after(path: Path, start: int) -> None:
+    """Drop what steps from `start` on logged, and tests at `start`, which a resumed run makes again."""
     if not path.is_file():
         return
-    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    kept = [line for line in path.read_text().splitlines() if _is_before(line, start)]
     with atomic_write(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in kept))
 
 
-def _step_of(line: str) -> float:
+def _is_before(line: str, start: int) -> bool:
     try:
-        return json.loads(line)["step"]
+        row = json.loads(line)
+        return row["step"] < start or (row["step"] == start and any(name.startswith("train/") for name in row))
     except (ValueError, KeyError):  # a line cut short by a kill
-        return float("inf")
+        return False

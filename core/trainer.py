@@ -59,6 +59,7 @@ class RedirectionTrainer:
         self.adversarial_warmup_steps = adversarial_warmup_steps
         self.semi_supervised, self.mirror = semi_supervised, mirror
         self.precision, self.seed, self.device = precision, seed, device
+        self.weight_decay = weight_decay
         self.optimizers = {
             name: torch.optim.Adam(module.parameters(), lr=learning_rate(0), weight_decay=weight_decay, fused=True)
             for name, module in (("generator", redirector), ("discriminator", discriminator))
@@ -88,6 +89,8 @@ class RedirectionTrainer:
         """
         bar = progress_bar(cadence.num_steps, start, "training")
         step = start
+        if start:  # a kill may have come between the save and the test of this step
+            self._housekeeping(start, cadence, tracker, test, pictures, lambda _: None)
         for batch in batches:
             if step > start:
                 self._housekeeping(step, cadence, tracker, test, pictures, save)
@@ -99,16 +102,16 @@ class RedirectionTrainer:
             bar.update()
             if step % cadence.log == 0 or step == cadence.num_steps:
                 values = {name: value.item() for name, value in terms.items()}
-                images_per_s = (bar.format_dict["rate"] or 0) * len(moved["image_a"])
+                images_per_s = (bar.format_dict["rate"] or 0) * 2 * len(moved["image_a"])
                 bar.set_postfix(loss=f"{values['total']:.3g}", images_per_s=f"{images_per_s:.0f}")
                 rate = {"learning_rate": self.learning_rate(step - 1), "images_per_s": images_per_s}
                 tracker.log(step, {f"train/{name}": value for name, value in (values | rate).items()})
         bar.close()
-        save(step)
         if step == cadence.num_steps:
             pictures(step)
             if cadence.test_at_end:
                 self._test(step, tracker, test)
+        save(step)
         return step
 
     def _housekeeping(
@@ -136,13 +139,15 @@ class RedirectionTrainer:
         """One update of the discriminator and one of the redirector; the terms, detached.
 
         batch: image_a, image_b (B, 3, S, S) in [-1, 1]; gaze_a, head_a, gaze_b, head_b (B, 2) radians.
-        Raises FloatingPointError if a term is not finite: no update is made then.
+        Raises FloatingPointError if a term or a gradient is not finite: no update is made with it. (D takes its
+        step first; what only D's own step makes not finite stops the redirector's.)
         """
         self.redirector.train()
         self.discriminator.train()
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(step)
+                # Set anew, for a checkpoint brings the values of the run that wrote it.
+                group |= {"lr": self.learning_rate(step), "weight_decay": self.weight_decay}
         if self.mirror:
             batch = mirrored(batch, self._coins(step, 1, len(batch["image_a"]), stream=1)[0])
         with autocast(self.device, self.precision):
@@ -156,7 +161,7 @@ class RedirectionTrainer:
             adversarial_weight *= losses.adversarial_warmup(step, self.adversarial_warmup_steps)
         total = losses.weighted_sum(terms, self.weights | {"generator": adversarial_weight})
         _require_finite(total, terms, step)
-        self._update("generator", total)
+        self._update("generator", total, step)
         return log | {"total": total.detach()}
 
     def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -234,12 +239,15 @@ class RedirectionTrainer:
             loss = losses.discriminator(logits_real, logits_fake)
             generator = losses.adversarial(logits_fake.detach(), losses.REAL)
         _require_finite(loss + sum(value.detach() for value in terms.values()), {**terms, "discriminator": loss}, step)
-        self._update("discriminator", self.weights["generator"] * loss)
+        self._update("discriminator", self.weights["generator"] * loss, step)
         return {"discriminator": loss.detach(), "generator": generator}
 
-    def _update(self, name: str, loss: Tensor) -> None:
+    def _update(self, name: str, loss: Tensor, step: int) -> None:
         self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()
+        parameters = self.optimizers[name].param_groups[0]["params"]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        _require_finite(norm, {f"gradient of the {name}": norm}, step)
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
 
@@ -257,4 +265,4 @@ def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
 def _require_finite(total: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
     if not torch.isfinite(total):
         values = ", ".join(f"{name}={value.item():.3g}" for name, value in terms.items())
-        raise FloatingPointError(f"Loss is not finite at step {step} ({values}). No update was made.")
+        raise FloatingPointError(f"Loss is not finite at step {step} ({values}). No update was made with it.")

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from models.densenet import DenseBlock, Transition, down_convolution
@@ -67,8 +68,9 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Encoding:
         hidden = self.encoder(image).flatten(1)
-        raw = self.encoder_fc_pseudo_labels2(self.act(self.encoder_fc_pseudo_labels1(hidden)))
-        conditions = at_least_float32(raw).tanh() * (math.pi / 2)
+        with torch.autocast(hidden.device.type, enabled=False):  # bfloat16 angles would be steps of 0.1 degrees
+            raw = self.encoder_fc_pseudo_labels1(at_least_float32(hidden))
+            conditions = self.encoder_fc_pseudo_labels2(self.act(raw)).tanh() * (math.pi / 2)
         values = at_least_float32(self.encoder_fc_embeddings2(self.act(self.encoder_fc_embeddings1(hidden))))
         steered = [factor for factor in self.factors if factor.dof]
         split = conditions.split([factor.dof for factor in steered], dim=1)

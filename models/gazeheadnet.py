@@ -5,6 +5,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from models.geometry import at_least_float32
+
 
 class Estimate(NamedTuple):
     """What an estimator sees in (B, 3, S, S) images.
@@ -55,8 +57,9 @@ class GazeHeadNet(Estimator):
             x = layer(x)
             if i in (1, 3, 6, 8, 11):
                 features.append(x)
-        x = self.act(self.FC1(x.mean(dim=(2, 3))))
-        angles = self.FC3(self.act(self.FC2(x))).tanh() * (torch.pi / 2)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 angles would be steps of 0.1 degrees
+            x = self.act(self.FC1(at_least_float32(x).mean(dim=(2, 3))))
+            angles = self.FC3(self.act(self.FC2(x))).tanh() * (torch.pi / 2)
         return Estimate(angles[:, :2], angles[:, 2:], features)
 
 

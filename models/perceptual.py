@@ -1,13 +1,12 @@
 """LPIPS, the perceptual distance of the metrics: its heads ship with the package, its AlexNet trunk does not."""
 
-import hashlib
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import nn
 
-from utils import read_torch_file
+from utils import file_sha256, read_torch_file
 
 TRUNK = "alexnet-owt-7be5be79.pth"
 TRUNK_URL = f"https://download.pytorch.org/models/{TRUNK}"
@@ -40,7 +39,7 @@ def find_trunk(path: str, allow_download: bool) -> Path | None:
             raise FileNotFoundError(f"lpips_weights: {file}: no such file. Get it from {TRUNK_URL}")
         if not allow_download or not _download(file):
             return None
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = file_sha256(file)
     if not digest.startswith(TRUNK_SHA256_PREFIX):
         raise ValueError(f"{file}: sha256 {digest[:8]}..., expected {TRUNK_SHA256_PREFIX}... Get it from {TRUNK_URL}")
     return file

@@ -62,9 +62,8 @@ class Redirector(nn.Module):
         """
         embeddings, conditions = dict(encoding.embeddings), dict(encoding.conditions)
         for name, target in targets.items():
-            own = rotation_matrix(conditions[name])
-            turn = rotation_matrix(target) @ own.transpose(1, 2)
-            embeddings[name] = _apply(turn, embeddings[name])
+            canonical = _apply(rotation_matrix(conditions[name]).transpose(1, 2), embeddings[name])
+            embeddings[name] = _apply(rotation_matrix(target), canonical)
             conditions[name] = target
         return replace(encoding, conditions=conditions, embeddings=embeddings)
 

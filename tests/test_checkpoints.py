@@ -9,7 +9,7 @@ import torch
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
 from tests.tiny import random_batch, tiny_trainer
-from utils import atomic_write
+from utils import atomic_write, read_torch_file
 
 
 def save(folder: Path, step: int, keep: int = 0) -> Path:
@@ -73,6 +73,19 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 100):
         save(tmp_path, step, keep=2)
     assert saved_steps(tmp_path) == [10, 100]
+
+
+def test_what_was_just_saved_is_never_removed(tmp_path: Path) -> None:
+    for step in (1000, 2000, 500):
+        save(tmp_path, step, keep=2)
+    assert saved_steps(tmp_path) == [500, 2000]
+
+
+def test_a_web_page_saved_as_weights_is_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "weights.tar"
+    path.write_text("<html>Quota exceeded</html>")
+    with pytest.raises(ValueError, match=r"weights\.tar: is not a PyTorch file or is damaged\. Download"):
+        read_torch_file(path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:

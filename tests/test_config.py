@@ -310,6 +310,8 @@ def test_no_config_file_at_all_is_told_what_to_do() -> None:
          "is 11, more than num_training_steps"),
         ({"gazenet_savepath": "x/y", "eval_gazenet_savepath": "x//y/", "eval_gazenet_backbone": "vgg16"},
          "eval_gazenet_savepath", "an estimator that took part in training must not judge"),
+        ({key: 0 for key in Config.model_fields if key.startswith("coeff_")}, "coeff_l1_loss", "nothing would be"),
+        ({"densenet_blocks": 1, "size_0d_unit": 8}, "size_0d_unit", "fewer than the 32 x 32 innermost map"),
     ],
 )  # fmt: skip
 def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: str) -> None:
@@ -325,7 +327,6 @@ def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: 
         {"image_size": 64, "densenet_blocks": 4},
         {"image_size": 256, "densenet_blocks": 6},
         {"eval_gazenet_backbone": "vgg16"},  # neither estimator is given
-        {"gazenet_savepath": "x", "eval_gazenet_savepath": "x"},  # two backbones in one folder
         {"lr_warmup_steps": 10, "num_training_steps": 10},
     ],
 )

@@ -74,6 +74,17 @@ def test_summary_of_known_values() -> None:
     assert row == {"mean": 2.5, "standard_error": pytest.approx(np.sqrt(5 / 3) / 2), "count": 4}
 
 
+def test_an_only_image_is_left_out_and_no_ratio_is_made_of_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no person has two images"):
+        run(GazeDataset(write_dataset(tmp_path / "one.h5", samples=1)))
+
+
+def test_identity_is_not_claimed_where_it_cannot_be_told(tmp_path: Path) -> None:
+    for persons, samples in ((1, 6), (3, 2)):
+        dataset = GazeDataset(write_dataset(tmp_path / f"{persons}.h5", persons=persons, samples=samples))
+        assert "identity_kept" not in run(dataset).summary()
+
+
 def test_an_identity_is_looked_for_among_other_images(dataset: GazeDataset) -> None:
     """Persons differ by their background here, so a real image finds its own person without itself."""
     assert run(dataset).values["identity_real_target"].mean() == 1.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.redirector import Encoding, Redirector
-from models.st_ed import st_ed_factors
+from models.st_ed import STED, st_ed_factors
 from tests.tiny import SIZE, random_batch, tiny_redirector
 
 
@@ -28,6 +28,13 @@ def test_shapes_follow_the_factors(redirector: Redirector, encoding: Encoding) -
 
 def test_rotating_to_the_own_conditions_changes_nothing(redirector: Redirector, encoding: Encoding) -> None:
     same = redirector.rotate(encoding, encoding.conditions)
+    for name, value in encoding.embeddings.items():
+        assert torch.allclose(same.embeddings[name], value, atol=1e-6)
+
+
+def test_rotations_are_exact_under_autocast(redirector: Redirector, encoding: Encoding) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same = redirector.rotate(encoding, encoding.conditions)
     for name, value in encoding.embeddings.items():
         assert torch.allclose(same.embeddings[name], value, atol=1e-6)
 
@@ -79,3 +86,22 @@ def test_gaze_is_the_last_factor_and_head_the_one_before() -> None:
     assert [factor.name for factor in factors[-2:]] == ["head", "gaze"]
     assert sum(factor.dof for factor in factors) == 12
     assert [factor.dof for factor in factors] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(64, 3), (64, 4), (128, 4), (128, 5), (256, 6)])
+def test_any_image_size_and_block_count_that_fit(size: int, blocks: int) -> None:
+    model = STED(st_ed_factors(8, 0, 4, 2, 4), size, growth=2, blocks=blocks, fc_width=8)
+    image = torch.zeros(1, 3, size, size)
+    assert model.decode(model.encode(image)).shape == image.shape
+
+
+def test_blocks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="6 dense blocks do not fit images of 64 px"):
+        STED(st_ed_factors(8, 0, 4, 2, 4), 64, growth=2, blocks=6)
+
+
+def test_embeddings_that_do_not_fill_the_innermost_map_pass_a_linear_layer() -> None:
+    """As published: fc_dec, from m values to the next lower multiple of the map's area."""
+    model = STED(st_ed_factors(5, 0, 4, 2, 4), 64, growth=2, blocks=4, fc_width=8)
+    assert model.decoder.state_dict()["fc_dec.weight"].shape == (28, 29)
+    assert "fc_dec.weight" not in STED(st_ed_factors(8, 0, 4, 2, 4), 64, 2, 4, 8).decoder.state_dict()

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints_manager import saved_steps
+from core import Config
 from tests.tiny import write_dataset
 from train_st_ed import main
 
@@ -116,6 +118,44 @@ def test_a_finished_run_is_not_trained_again_but_evaluated(setup: Path, capsys: 
     assert (setup / "run" / "checkpoints" / "6.pt").read_bytes() == before
 
 
+def test_a_folder_with_checkpoints_is_continued_or_refused_never_mixed(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--no-compute-full-result"]) == 0
+    longer = ["config.json", "--num-training-steps", "8", "--no-compute-full-result"]
+    assert main([*longer, "--no-resume"]) == 2
+    assert "6.pt is there" in capsys.readouterr().err
+    assert main([*longer, "--load-step", "4"]) == 0
+    assert "newest checkpoint, step 6, rather than from load_step 4" in capsys.readouterr().out
+    for step in (6, 8):
+        (setup / "run" / "checkpoints" / f"{step}.pt").unlink()
+    assert main([*longer, "--load-step", "4", "--no-resume"]) == 0
+    assert "Loaded run/checkpoints/4.pt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_image_that_cannot_be_read_is_named_without_a_traceback(
+    workers: str, setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File("gc.h5", "a") as file:
+        pixels = file["00000/pixels"][()]
+        del file["00000/pixels"]
+        file["00000"].create_dataset("pixels", data=pixels, chunks=(1, 64, 64, 3), compression="gzip")
+        place = file["00000/pixels"].id.get_chunk_info(0)
+    with open("gc.h5", "r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(b"\xff" * place.size)
+    assert main(["config.json", "--num-data-loaders", workers]) == 1
+    message = capsys.readouterr().err.split("error: ")[1]
+    assert "gc.h5" in message and "00000" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--semi-supervised", "--num-labeled-samples", "6"]])
+def test_other_ways_of_training_run_to_their_report(flags: list[str], setup: Path) -> None:
+    assert main(["config.json", *flags]) == 0
+    assert (setup / "run" / "report" / "6" / "report.md").is_file()
+
+
 def test_skip_training_evaluates_a_published_checkpoint(setup: Path) -> None:
     assert main(["config.json"]) == 0
     content = torch.load(setup / "run" / "checkpoints" / "6.pt", weights_only=True)
@@ -127,7 +167,38 @@ def test_skip_training_evaluates_a_published_checkpoint(setup: Path) -> None:
     assert reports[0]["datasets"] == reports[1]["datasets"]
 
 
-@pytest.mark.slow
+def test_evaluating_an_older_checkpoint_takes_nothing_from_the_log(setup: Path) -> None:
+    assert main(["config.json"]) == 0
+    before = (setup / "run" / "metrics.jsonl").read_text()
+    assert main(["config.json", "--skip-training", "--load-step", "2"]) == 0
+    assert (setup / "run" / "metrics.jsonl").read_text().startswith(before)
+
+
+def test_a_published_checkpoint_without_a_step_counts_as_the_step_in_its_name(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--no-compute-full-result"]) == 0
+    path = setup / "run" / "checkpoints" / "6.pt"
+    content = torch.load(path, weights_only=True)
+    torch.save({m: content[m] for m in ("encoder", "decoder", "discriminator")}, path)
+    assert main(["config.json", "--num-training-steps", "8", "--no-compute-full-result"]) == 0
+    printed = capsys.readouterr().out
+    assert "(step 6)" in printed and "no optimiser state" in printed
+    assert saved_steps(setup / "run") == [2, 4, 6, 8]
+
+
+def test_going_on_with_other_settings_or_another_estimator_is_said(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--no-compute-full-result"]) == 0
+    weights = setup / "train" / "checkpoints" / "at_step_0000000.pth.tar"
+    torch.save({key: value * 1.01 for key, value in torch.load(weights).items()}, weights)
+    assert main(["config.json", "--num-training-steps", "8", "--l2-reg", "0.5", "--no-compute-full-result"]) == 0
+    printed = capsys.readouterr().out
+    assert "other values of num_training_steps, l2_reg;" in printed
+    assert "another estimator" in printed
+
+
 def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     assert main(["config.json", "--num-training-steps", "60"]) == 0
     command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "60"]
@@ -141,6 +212,33 @@ def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     assert not (setup / "killed" / "checkpoints" / "60.pt").exists()
     assert subprocess.run(command, cwd=setup, capture_output=True).returncode == 0
     assert equal(final_weights(setup / "run", 60), final_weights(setup / "killed", 60))
+
+
+@pytest.mark.slow
+def test_the_published_sizes_train_resume_and_evaluate(tmp_path: Path) -> None:
+    """config/ST-ED.json as it is: g = 32, 128 px, batch 20, VGG16 in the losses, ResNet-50 in the test."""
+    from preprocess.synthetic import make_dataset
+
+    make_dataset(tmp_path / "data", persons=6, samples=8, seed=0, workers=1, progress=False)
+    (tmp_path / "data" / "gazecapture_split.json").write_text(
+        json.dumps({"train": ["00000", "00001", "00002"], "val": ["00003"], "test": ["00004", "00005"]})
+    )
+    flags = ["--train-missing-estimators", "--estimator-num-steps", "2", "--estimator-batch-size", "4"]
+    flags += ["--gazecapture-split", "data/gazecapture_split.json", "--num-data-loaders", "0", "--walk-frames", "0"]
+    flags += ["--eval-batch-size", "8", "--save-path", "run", "--num-training-steps"]
+
+    def run(config: str, *more: str) -> None:
+        command = [sys.executable, str(ROOT / "train_st_ed.py"), str(ROOT / "config" / config), *flags, *more]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    run("ST-ED.json", "2", "--no-compute-full-result")
+    run("ST-ED.json", "3", "--no-compute-full-result")
+    assert saved_steps(tmp_path / "run") == [2, 3]
+    run("eval.json", "3", "--load-step", "3")
+    report = json.loads((tmp_path / "run" / "report" / "3" / "report.json").read_text())
+    assert set(report["datasets"]) == {"gc/val", "gc/test", "mpi", "columbia", "eyediap"}
+    assert report["datasets"]["gc/test"]["gaze_disentangle"]["count"] == 16
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(setup: Path) -> None:
@@ -190,6 +288,13 @@ def _other_architecture() -> None:
     assert main(["config.json", "--growth-rate", "3", "--num-training-steps", "2", "--save-path", "run"]) == 0
 
 
+def _vgg_for_other_size() -> None:
+    from models.load_pretrained_model import build_estimator
+
+    torch.save(build_estimator("vgg16").state_dict(), "train/checkpoints/at_step_0000000.pth.tar")
+
+
+WEIGHT_FLAGS = [key.replace("_", "-") for key in Config.model_fields if key.startswith("coeff_")]
 MISTAKES = {
     "unknown key": (lambda: Path("b.json").write_text('{"batchsize": 3}'), ["b.json"],
                     ["b.json", "batchsize", "did you mean 'batch_size'"]),
@@ -213,6 +318,10 @@ MISTAKES = {
     "a checkpoint of something else": (lambda: _checkpoint({"state_dict": {}}), [], ["3.pt", "expected the entries"]),
     "no such checkpoint": (lambda: None, ["--load-step", "77"], ["77.pt", "no such file"]),
     "no such GPU": (lambda: None, ["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
+    "no LPIPS weights there": (lambda: None, ["--lpips-weights", "alex.pth"], ["lpips_weights", "alex.pth"]),
+    "estimator of another size": (lambda: _vgg_for_other_size(), ["--gazenet-backbone", "vgg16"],
+                                  ["gazenet_savepath", "128 px", "image_size is 64"]),
+    "nothing to train": (lambda: None, [f"--{name}=0" for name in WEIGHT_FLAGS], ["--coeff-l1-loss", "every other weight"]),
     "batch larger than the data": (lambda: None, ["--batch-size", "50"], ["gc.h5", "12", "50"]),
     "more labels than data": (lambda: None, ["--semi-supervised", "--num-labeled-samples", "99"], ["99", "12"]),
 }  # fmt: skip

@@ -103,6 +103,26 @@ def test_learning_rate_is_set_before_the_step() -> None:
     assert not same(before, dict(trainer.redirector.named_parameters()))
 
 
+def test_a_gradient_that_is_not_finite_raises_before_the_redirector_moves() -> None:
+    trainer = tiny_trainer(weights={"l1": 1.0})
+    before = {name: parameter.clone() for name, parameter in trainer.redirector.named_parameters()}
+    last = trainer.redirector.decoder.decoder.last.conv3.weight
+    last.register_hook(lambda grad: grad * torch.nan)
+    with pytest.raises(FloatingPointError, match=r"step 3 \(gradient of the generator=nan"):
+        trainer.train_step(random_batch(), 3)
+    assert same(before, dict(trainer.redirector.named_parameters()))
+
+
+def test_a_resumed_run_takes_its_own_weight_decay(tmp_path: Path) -> None:
+    first = tiny_trainer(weight_decay=0.5)
+    first.train_step(random_batch(), 0)
+    path = save_checkpoint(tmp_path, 1, first.modules, first.optimizers, {})
+    second = tiny_trainer(weight_decay=0.25)
+    load_checkpoint(path, second.modules, second.optimizers)
+    second.train_step(random_batch(), 1)
+    assert second.optimizers["generator"].param_groups[0]["weight_decay"] == 0.25
+
+
 class Loop:
     """fit() over ten batches that are a function of the step, with what it called written down."""
 
@@ -110,6 +130,7 @@ class Loop:
         self.folder, self.start, self.calls = folder, start, []
         folder.mkdir(exist_ok=True)
         self.trainer = tiny_trainer()
+        self.cadence = Cadence(num_steps=10, log=2, test=5, pictures=100, save=4)
         if start:
             load_checkpoint(checkpoint_path(folder, start), self.trainer.modules, self.trainer.optimizers)
 
@@ -127,10 +148,9 @@ class Loop:
         return {"gc/val/l1": 0.5}
 
     def run(self, stop: list[int] | None = None) -> int:
-        cadence = Cadence(num_steps=10, log=2, test=5, pictures=100, save=4)
         tracker = Tracker(self.folder, use_tensorboard=False, start_step=self.start)
         return self.trainer.fit(
-            self.batches(), cadence, tracker, start=self.start, test=self.test,
+            self.batches(), self.cadence, tracker, start=self.start, test=self.test,
             pictures=lambda _: None, save=self.save, stop=[] if stop is None else stop,
         )  # fmt: skip
 
@@ -152,8 +172,19 @@ def test_housekeeping_comes_before_the_next_step_and_at_the_end(tmp_path: Path) 
     assert loop.run() == 10
     assert loop.calls.index("save 4") == loop.calls.index("batch 4") + 1
     assert [call for call in loop.calls if call[:4] in ("save", "test")] == [
-        "save 4", "test 5", "save 8", "save 10", "test 10"
+        "save 4", "test 5", "save 8", "test 10", "save 10"
     ]  # fmt: skip
+
+
+def test_a_test_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
+    Loop(tmp_path).run()
+    loop = Loop(tmp_path, start=4)
+    loop.run()
+    assert "test 4" not in loop.calls
+    loop = Loop(tmp_path, start=8)
+    loop.cadence = Cadence(num_steps=10, log=2, test=4, pictures=100, save=4)
+    loop.run()
+    assert loop.calls[0] == "test 8"
 
 
 def test_a_request_to_stop_saves_what_is_done(tmp_path: Path) -> None:
