@@ -49,7 +49,14 @@ def build_redirector(config: Config) -> Redirector:
     factors = st_ed_factors(
         config.size_0d_unit, config.num_1d_units, config.size_1d_unit, config.num_2d_units, config.size_2d_unit
     )
-    return STED(factors, config.image_size, config.growth_rate, config.densenet_blocks, config.fc_embedding_width)
+    return STED(
+        factors,
+        config.image_size,
+        config.growth_rate,
+        config.densenet_blocks,
+        config.fc_embedding_width,
+        config.output_init_gain,
+    )
 
 
 def build_discriminator(config: Config) -> nn.Module:

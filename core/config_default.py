@@ -74,6 +74,7 @@ class Config(BaseModel):
     densenet_blocks: Count = _key(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _key(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _key(0, "hidden width of the embedding head; 0: its input's, as published")
+    output_init_gain: Positive = _key(1.0, "scale of the decoder's last layer before training; 1: as published")
     size_0d_unit: Count = _key(512, "size of the appearance embedding")
     num_1d_units: Natural = _key(16, "extraneous factors of one angle")
     size_1d_unit: Count = _key(16, "size of a one-angle factor's embedding, each of its 2 rows")

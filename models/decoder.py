@@ -1,5 +1,6 @@
 """ST-ED's decoder: the embeddings of all factors to an image."""
 
+import torch
 from torch import Tensor, nn
 
 from models.densenet import Composite, DenseBlock, up_convolution
@@ -44,10 +45,14 @@ class _DenseNetDecoder(nn.Module):
 class Decoder(nn.Module):
     """Encoding to image (B, 3, S, S), nominally in [-1, 1], not clamped.
 
+    output_gain: scale of the last convolution before training; 1 is the published start, whose first images are
+    noise. A short training begins better from nearly grey ones (benchmarks/README.md).
     Source: ST-ED, supplementary; state-dict keys are those of the published checkpoint.
     """
 
-    def __init__(self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int) -> None:
+    def __init__(
+        self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int, output_gain: float = 1.0
+    ) -> None:
         super().__init__()
         width, self.side = embedding_width(factors), bottleneck_side(image_size, blocks)
         channels = width // self.side**2
@@ -57,6 +62,8 @@ class Decoder(nn.Module):
         else:
             self.fc_dec = None
         self.decoder = _DenseNetDecoder(channels, growth, blocks)
+        with torch.no_grad():
+            self.decoder.last.conv3.weight *= output_gain
 
     def forward(self, encoding: Encoding) -> Tensor:
         values = flat_embeddings(encoding)

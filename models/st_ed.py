@@ -24,13 +24,19 @@ class STED(Redirector):
     """Trainable encoder and decoder; appearance is a factor, so there is no remainder."""
 
     def __init__(
-        self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int, fc_width: int = 0
+        self,
+        factors: tuple[Factor, ...],
+        image_size: int,
+        growth: int,
+        blocks: int,
+        fc_width: int = 0,
+        output_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.factors = factors
         self.image_size = image_size
         self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
-        self.decoder = Decoder(factors, image_size, growth, blocks)
+        self.decoder = Decoder(factors, image_size, growth, blocks, output_gain)
 
     def encode(self, image: Tensor) -> Encoding:
         if image.shape[-2:] != (self.image_size, self.image_size):

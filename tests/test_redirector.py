@@ -105,3 +105,13 @@ def test_embeddings_that_do_not_fill_the_innermost_map_pass_a_linear_layer() -> 
     model = STED(st_ed_factors(5, 0, 4, 2, 4), 64, growth=2, blocks=4, fc_width=8)
     assert model.decoder.state_dict()["fc_dec.weight"].shape == (28, 29)
     assert "fc_dec.weight" not in STED(st_ed_factors(8, 0, 4, 2, 4), 64, 2, 4, 8).decoder.state_dict()
+
+
+def test_output_gain_scales_the_first_images_and_nothing_else() -> None:
+    models = []
+    for gain in (1.0, 0.1):
+        torch.manual_seed(0)
+        models.append(STED(st_ed_factors(8, 0, 4, 2, 4), 64, growth=2, blocks=3, fc_width=8, output_gain=gain).eval())
+    image = random_batch()["image_a"]
+    whole, faint = (model.decode(model.encode(image)) for model in models)
+    assert torch.allclose(whole * 0.1, faint, atol=1e-5)
