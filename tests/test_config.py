@@ -40,7 +40,7 @@ NEW_DEFAULTS: dict[str, Any] = {
     "mpiigaze_is_bgr": None, "columbia_is_bgr": None, "eyediap_is_bgr": None, "mirror_augmentation": False,
     "synthetic_data": False, "synthetic_persons": 48, "synthetic_samples": 150, "synthetic_variation": "calm",
     "device": "auto", "precision": "float32", "compile": False, "num_threads": 0, "seed": 0, "resume": True,
-    "fc_embedding_width": 0, "discriminator_width": 64, "discriminator_warmup_steps": 20000,
+    "fc_embedding_width": 0, "output_init_gain": 1.0, "discriminator_width": 64, "discriminator_warmup_steps": 20000,
     "lr_schedule": "step", "lr_warmup_steps": 0, "gazenet_backbone": "vgg16",
     "eval_gazenet_backbone": "resnet50", "train_missing_estimators": False, "estimator_batch_size": 64,
     "estimator_learning_rate": 1e-4, "estimator_num_steps": 100000, "estimator_decay_steps": 50000,

@@ -319,9 +319,10 @@ MISTAKES = {
     "no such checkpoint": (lambda: None, ["--load-step", "77"], ["77.pt", "no such file"]),
     "no such GPU": (lambda: None, ["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
     "no LPIPS weights there": (lambda: None, ["--lpips-weights", "alex.pth"], ["lpips_weights", "alex.pth"]),
-    "estimator of another size": (lambda: _vgg_for_other_size(), ["--gazenet-backbone", "vgg16"],
+    "estimator of another size": (_vgg_for_other_size, ["--gazenet-backbone", "vgg16"],
                                   ["gazenet_savepath", "128 px", "image_size is 64"]),
-    "nothing to train": (lambda: None, [f"--{name}=0" for name in WEIGHT_FLAGS], ["--coeff-l1-loss", "every other weight"]),
+    "nothing to train": (lambda: None, [f"--{name}=0" for name in WEIGHT_FLAGS],
+                         ["--coeff-l1-loss", "every other weight"]),
     "batch larger than the data": (lambda: None, ["--batch-size", "50"], ["gc.h5", "12", "50"]),
     "more labels than data": (lambda: None, ["--semi-supervised", "--num-labeled-samples", "99"], ["99", "12"]),
 }  # fmt: skip
