@@ -1,23 +1,12 @@
-"""Every setting with its type, default and meaning; defaults, JSON files and flags merged into one Config.
+"""Every setting with its type, default and meaning, and which settings contradict each other."""
 
-    train_st_ed.py config/ST-ED.json mine.json --batch-size 8 --no-use-tensorboard
-
-Later files win over earlier ones, flags over files. All problems are reported in one message.
-"""
-
-import argparse
-import difflib
 import json
 import os
-import re
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType, NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -27,10 +16,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", title="auto, cpu, cuda or cuda:N")]
 Backbone = Literal["vgg16", "resnet50", "compact", "compact-residual"]
-
-
-class ConfigError(ValueError):
-    """The user's settings cannot be used; its text is the whole message, one problem a line."""
 
 
 def _key(default: Any, description: str, **limits: Any) -> Any:
@@ -178,7 +163,7 @@ class Config(BaseModel):
     def describe(self) -> str:
         """What differs from the defaults, one line a key: key = value (default X) from SOURCE."""
         return "\n".join(
-            f"{key} = {_show(getattr(self, key))} (default {_show(info.default)}) from {self._sources.get(key, 'code')}"
+            f"{key} = {show(getattr(self, key))} (default {show(info.default)}) from {self._sources.get(key, 'code')}"
             for key, info in Config.model_fields.items()
             if getattr(self, key) != info.default
         )
@@ -193,6 +178,12 @@ class Config(BaseModel):
 
     def __hash__(self) -> int:
         return hash(tuple(self.model_dump().values()))
+
+
+def show(value: Any) -> str:
+    """A value as it is spelled in a JSON file, cut short."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_set(path: str) -> bool:
@@ -251,244 +242,3 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
         for key, others, broken, problem in rules
         if broken and not {key, *others.split()} & set(unusable)
     ]
-
-
-# The first key of each group in --help.
-_HEADINGS = {
-    "gazecapture_file": "data",
-    "synthetic_data": "embedded data set",
-    "densenet_blocks": "model",
-    "coeff_l1_loss": "losses",
-    "batch_size": "training",
-    "device": "machine",
-    "gazenet_savepath": "gaze and head estimators",
-    "save_path": "run folder",
-    "skip_training": "evaluation",
-}
-_DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
-_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most"}
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
-
-
-def _kinds(info: FieldInfo) -> tuple[Any, ...]:
-    """The types a key may have; a Literal is left whole."""
-    whole = get_origin(info.annotation) in (None, Literal)
-    return (info.annotation,) if whole else get_args(info.annotation)
-
-
-def _expected(info: FieldInfo) -> str:
-    if info.title:
-        return info.title
-    if get_origin(info.annotation) is Literal:
-        return "one of " + ", ".join(_show(choice) for choice in get_args(info.annotation))
-    limits = [
-        f"{words} {getattr(limit, name)}"
-        for limit in info.metadata
-        for name, words in _LIMIT_NAMES.items()
-        if getattr(limit, name, None) is not None
-    ]
-    kinds = [_KIND_NAMES[kind] for kind in _kinds(info)]
-    return ", or ".join([" ".join([kinds[0], " and ".join(limits)]).strip(), *kinds[1:]])
-
-
-def _from_text(text: str, info: FieldInfo) -> Any:
-    """A flag's text as its key's type; text that does not fit is left for the check to refuse."""
-    for kind in _kinds(info):
-        if kind is NoneType and text in ("none", "null"):
-            return None
-        number = type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
-        if number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                pass
-    return text
-
-
-def _help(prog: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, f"{prog} [CONFIG.json ...] [--flag value ...]", description)
-    parser.add_argument("config_files", nargs="*", metavar="CONFIG.json", help="later files win")
-    group: Any = parser
-    for key, info in Config.model_fields.items():
-        if key in _HEADINGS:
-            group = parser.add_argument_group(_HEADINGS[key])
-        text = f"{info.description} (default {_show(info.default)})".replace("%", "%%")
-        style: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-        if bool not in _kinds(info):
-            choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-            kind = "{" + ",".join(map(str, choices)) + "}" if choices else _kinds(info)[0].__name__.upper()
-            style = {"metavar": kind}
-        group.add_argument(_flag(key), default=argparse.SUPPRESS, help=text, **style)
-    return parser
-
-
-@dataclass
-class _Given:
-    """What the files and flags say, and what is wrong with it."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    unusable: set[str] = field(default_factory=set)
-
-    def take(self, key: str, value: Any, source: str) -> None:
-        self.values[key], self.sources[key] = value, source
-
-    def refuse(self, name: str, path: str = "") -> None:
-        """Report a file's key, or a flag if there is no path, that does not exist; name the nearest."""
-        key = name.lstrip("-").replace("-", "_")
-        near = difflib.get_close_matches(key, Config.model_fields, 1)
-        self.unusable.update(near)
-        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", _flag, name)
-        hint = f"did you mean {spell(near[0])}?" if near else "--help lists them all."
-        self.problems.append(where + (_DERIVED.get(key) or f"unknown setting {shown}; {hint}"))
-
-
-def _read_file(path: str, given: _Given) -> None:
-    """Take a file's settings. What cannot be read at all leaves every key of it in doubt."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            content = json.load(file, object_pairs_hook=lambda pairs: _unique(pairs, path, given))
-        problem = f"holds {_show(content)}, expected an object of settings: {{...}}."
-    except FileNotFoundError:
-        content, problem = None, "no such config file; give the path of one, e.g. config/quickstart.json."
-    except json.JSONDecodeError as error:
-        content = None
-        problem = f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there."
-    except (OSError, ValueError, RecursionError) as error:
-        content, problem = None, f"cannot be read as a JSON file: {error}."
-    if not isinstance(content, dict):
-        given.problems.append(f"{path}: {problem}")
-        given.unusable.update(Config.model_fields)
-        return
-    for key, value in content.items():
-        if key in Config.model_fields:
-            given.take(key, value, path)
-        else:
-            given.refuse(key, path)
-
-
-def _unique(pairs: list[tuple[str, Any]], path: str, given: _Given) -> dict[str, Any]:
-    content = dict(pairs)
-    names = [name for name, _ in pairs]
-    twice = [name for name in content if names.count(name) > 1]
-    given.problems += [f"{path}: {name!r} is there more than once; keep one." for name in twice]
-    return content
-
-
-def _flags() -> dict[str, tuple[str, bool | None]]:
-    """Each flag's key, and the value it stands for if it is a switch."""
-    flags: dict[str, tuple[str, bool | None]] = {}
-    for key, info in Config.model_fields.items():
-        flags[_flag(key)] = (key, None)
-        if bool in _kinds(info):
-            flags[_flag(key)], flags[_flag("no_" + key)] = (key, True), (key, False)
-    return flags
-
-
-def _is_flag(argument: str) -> bool:
-    return re.match(r"-[^\d.]", argument) is not None  # -3 is a value
-
-
-def _read_arguments(argv: Sequence[str], given: _Given) -> tuple[list[str], list[tuple[str, Any, str]]]:
-    """The config files of a command line, and (key, value, flag) of each flag."""
-    # argparse writes the help, but would stop at its first problem; here all of them are collected.
-    flags, fields, rest = _flags(), Config.model_fields, list(argv)
-    files: list[str] = []
-    taken: list[tuple[str, Any, str]] = []
-    while rest:
-        name, equals, text = rest.pop(0).partition("=")
-        key, switch = flags.get(name, ("", None))
-        value_follows = not equals and bool(rest) and not _is_flag(rest[0])
-        if not _is_flag(name):
-            files.append(name + equals + text)
-        elif not key:
-            given.refuse(name)
-            del rest[: value_follows and not rest[0].endswith(".json")]
-        elif switch is None and not equals and not value_follows:
-            given.problems.append(f"{name} has no value, expected {_expected(fields[key])}; give it one.")
-            given.unusable.add(key)
-        elif switch is None:
-            taken.append((key, _from_text(text if equals else rest.pop(0), fields[key]), name))
-        elif equals or rest[:1] in (["true"], ["false"]):
-            given.problems.append(f"{name} takes no value; write {_flag(key)} or {_flag('no_' + key)}.")
-            given.unusable.add(key)
-            del rest[: not equals]
-        else:
-            taken.append((key, switch, name))
-    return files, taken
-
-
-def _replace_apex(given: _Given) -> tuple[str, ...]:
-    """Read use_apex as the precision it used to stand for; the warnings to give."""
-    if given.values.get("use_apex") is not True:
-        return ()
-    where = _where("use_apex", given.sources)
-    if "precision" in given.values:
-        return (f"{where} has no effect: precision is given; leave use_apex out.",)
-    given.take("precision", "bfloat16", given.sources["use_apex"])
-    return (f"{where} is read as precision bfloat16; set precision instead.",)
-
-
-def _where(key: str, sources: Mapping[str, str]) -> str:
-    source = sources.get(key)
-    if source is None:
-        return f"{key!r} (not given)"
-    return source if source.startswith("--") else f"{source}: {key!r}"
-
-
-def _check(given: _Given) -> Config:
-    """The Config of what is usable; problems of type, range and contradiction go to the others."""
-    try:
-        config = Config(**given.values)
-    except ValidationError as error:
-        wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
-        for key in wrong:
-            info = Config.model_fields[key]
-            given.problems.append(
-                f"{_where(key, given.sources)} is {_show(given.values[key])}, expected {_expected(info)};"
-                f" correct it, or leave it out for the default {_show(info.default)}."
-            )
-        given.unusable.update(wrong)
-        config = Config(**{key: value for key, value in given.values.items() if key not in wrong})
-    found = contradictions(config, given.unusable)
-    given.problems += [f"{_where(key, given.sources)} {problem}" for key, problem in found]
-    return config
-
-
-def load_config(
-    argv: Sequence[str] | None = None,
-    *,
-    prog: str = "train_st_ed.py",
-    description: str = "Train and evaluate ST-ED.",
-) -> Config:
-    """The defaults, changed by the JSON files and then by the flags of a command line.
-
-    argv: its arguments, None for this process's own. `--help` prints and exits 0.
-    Raises ConfigError, whose text names every problem, its file or flag, and the remedy.
-    """
-    given = _Given()
-    arguments = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(arguments):
-        _help(prog, description).parse_args(["--help"])
-    files, flags = _read_arguments(arguments, given)
-    for path in files:
-        _read_file(path, given)
-    for key, value, flag in flags:
-        given.take(key, value, flag)
-    warnings = _replace_apex(given)
-    config = _check(given)
-    if given.problems:
-        start = [] if files else [f"No config file was given; start from one: {prog} config/quickstart.json"]
-        raise ConfigError("\n".join(start + given.problems))
-    config._sources, config._warnings = given.sources, warnings
-    return config

@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 import core
-from core.config_default import Config, ConfigError, contradictions, is_set, load_config
+from core.config_default import Config, contradictions, is_set
+from core.config_reader import ConfigError, load_config
 
 ROOT = Path(__file__).parents[1]
 NOT_SET = {  # paths that the published files leave to their user
