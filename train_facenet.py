@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
-from core.runtime import select_device, set_threads, step_generator
+from core.runtime import select_device, step_generator, tune_cpu
 from core.tracking import progress_bar, say
 from core.trainer import mirrored
 from dataset import GazeDataset, IndexSampler, labeled_subset
@@ -238,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if not is_set(getattr(config, f"{which}_savepath")):
         raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator.")
-    set_threads(config.num_threads)
+    tune_cpu(config.num_threads)
     train_set, validation = build.build_training_set(config), build.open_source(config, build.VALIDATION)
     path = train_configured(config, which, train_set, validation, select_device(config.device))
     say(f"{path}: {path.with_name(path.name.removesuffix('.pth.tar') + '.json').read_text()}")

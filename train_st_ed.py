@@ -17,7 +17,7 @@ from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
 from core.evaluator import Measurements, evaluate
 from core.report import Pictures, picture_name, sample_pairs, write_report
-from core.runtime import REPOSITORY, code_revision, library_versions, select_device, set_threads, stop_on_signal
+from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say
 from core.trainer import RedirectionTrainer
 from dataset import GazeDataset
@@ -212,7 +212,7 @@ def prepare(config: Config) -> Run:
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
     device, folder = select_device(config.device), Path(config.save_path)
-    set_threads(config.num_threads)
+    tune_cpu(config.num_threads)
     require_writable(folder, "save_path")
     lpips = build.build_perceptual_metric(config)
     redirector = build.build_redirector(config).to(device)

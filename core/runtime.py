@@ -1,5 +1,6 @@
-"""The machine: device, threads, precision, random numbers of a step, and a request to stop."""
+"""The machine: device, threads, memory, precision, random numbers of a step, and a request to stop."""
 
+import ctypes
 import platform
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
 def select_device(name: str) -> torch.device:
@@ -29,10 +31,18 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def set_threads(num_threads: int) -> None:
-    """Threads of PyTorch's CPU operations; 0 leaves PyTorch's choice."""
+def tune_cpu(num_threads: int) -> None:
+    """Set the threads of PyTorch's CPU operations, 0 leaves PyTorch's choice; keep freed memory for the next step.
+
+    The latter with glibc only, which by default hands every large block back to the system: getting it anew takes a
+    fifth of a step's time (benchmarks/README.md).
+    """
     if num_threads:
         torch.set_num_threads(num_threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+            libc.mallopt(parameter, value)
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:

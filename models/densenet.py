@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LAYERS_PER_BLOCK = 4
@@ -26,18 +27,20 @@ def _kaiming(convolution: nn.Module) -> nn.Module:
     return convolution
 
 
+def _activated(x: Tensor) -> Tensor:
+    return F.leaky_relu(F.instance_norm(x), 0.01)
+
+
 class Composite(nn.Module):
     """InstanceNorm, LeakyReLU, then a convolution, then perhaps 2x2 average pooling."""
 
     def __init__(self, c_in: int, c_out: int, convolution: Convolution, pool: bool = False) -> None:
         super().__init__()
-        self.norm = nn.InstanceNorm2d(c_in)
-        self.act = nn.LeakyReLU(0.01)
         self.conv = convolution(c_in, c_out)
         self.pool = nn.AvgPool2d(2) if pool else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(self.act(self.norm(x)))
+        x = self.conv(_activated(x))
         return x if self.pool is None else self.pool(x)
 
 
@@ -51,9 +54,12 @@ class DenseBlock(nn.Module):
         self.c_out = c_in + LAYERS_PER_BLOCK * growth
 
     def forward(self, x: Tensor) -> Tensor:
+        # Norm and activation act on each channel alone: what several layers read is made ready for them once.
+        features, ready = [x], []
         for layer in self.children():
-            x = torch.cat((x, layer(x)), dim=1)
-        return x
+            ready.append(_activated(features[-1]))
+            features.append(layer.conv(torch.cat(ready, dim=1)))
+        return torch.cat(features, dim=1)
 
 
 class Transition(nn.Module):
