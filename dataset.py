@@ -334,17 +334,18 @@ def _random_partners(dataset: GazeDataset, entries: np.ndarray, rng: np.random.G
     return np.where(stop - start > 1, partners + (partners >= entries), entries)
 
 
-def evaluation_pairs(dataset: GazeDataset, *, seed: int, fraction: float = 1.0) -> np.ndarray:
+def evaluation_pairs(dataset: GazeDataset, *, seed: int, fraction: float = 1.0, alone: bool = True) -> np.ndarray:
     """(M, 2) int64: source entries, sorted, each with one random partner of the same person.
 
     fraction: of the entries to use as a source, at least one; an entry's partner does not depend on it.
-    A person's only sample is its own partner.
+    alone: use a person's only sample, too, as its own partner.
     """
     assert 0 < fraction <= 1, fraction
     entries = np.arange(len(dataset))
-    pairs = np.stack([entries, _random_partners(dataset, entries, np.random.default_rng([seed, 0]))], axis=1)
-    chosen = np.random.default_rng([seed, 1]).permutation(entries)[: max(1, round(fraction * len(entries)))]
-    return pairs[np.sort(chosen)]
+    partners = _random_partners(dataset, entries, np.random.default_rng([seed, 0]))
+    sources = entries if alone else entries[partners != entries]
+    chosen = np.random.default_rng([seed, 1]).permutation(sources)[: max(1, round(fraction * len(sources)))]
+    return np.stack([entries, partners], axis=1)[np.sort(chosen)]
 
 
 class IndexSampler(Sampler[list[Any]]):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.tracking import progress_bar, say
+from core.tracking import progress_bar
 from dataset import GazeDataset, evaluation_pairs
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.redirector import Encoding, Redirector
@@ -71,11 +71,7 @@ def evaluate(
     pictures: also compare with the person's mean image and ask whether the identity is kept.
     """
     redirector.eval()
-    pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction)
-    alone = pairs[:, 0] == pairs[:, 1]
-    if alone.any():
-        say(f"{dataset.name}: {alone.sum()} images left out, for they are the only ones of their persons.")
-        pairs = pairs[~alone]
+    pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction, alone=False)
     if not len(pairs):
         raise ValueError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
     gallery = Gallery(dataset, seed, device) if pictures else None

@@ -160,8 +160,7 @@ class RedirectionTrainer:
                 terms["generator"] = losses.adversarial(self.discriminator(fake), losses.REAL)
             adversarial_weight *= losses.adversarial_warmup(step, self.adversarial_warmup_steps)
         total = losses.weighted_sum(terms, self.weights | {"generator": adversarial_weight})
-        _require_finite(total, terms, step)
-        self._update("generator", total, step)
+        self._update("generator", total, terms, step)
         return log | {"total": total.detach()}
 
     def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -238,18 +237,22 @@ class RedirectionTrainer:
             logits_real, logits_fake = self.discriminator(real), self.discriminator(fake)
             loss = losses.discriminator(logits_real, logits_fake)
             generator = losses.adversarial(logits_fake.detach(), losses.REAL)
-        _require_finite(loss + sum(value.detach() for value in terms.values()), {**terms, "discriminator": loss}, step)
-        self._update("discriminator", self.weights["generator"] * loss, step)
+        self._update("discriminator", self.weights["generator"] * loss, {**terms, "discriminator": loss}, step)
         return {"discriminator": loss.detach(), "generator": generator}
 
-    def _update(self, name: str, loss: Tensor, step: int) -> None:
-        self.optimizers[name].zero_grad(set_to_none=True)
+    def _update(self, name: str, loss: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
+        """One step of an optimiser, unless its loss, a term or a gradient is not finite."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        parameters = self.optimizers[name].param_groups[0]["params"]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        _require_finite(norm, {f"gradient of the {name}": norm}, step)
-        self.optimizers[name].step()
-        self.optimizers[name].zero_grad(set_to_none=True)
+        norm = nn.utils.get_total_norm([p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None])
+        values = {**terms, f"gradient of the {name}": norm}
+        # Asked once for all of them, for the answer waits for the device.
+        if not torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
+            shown = ", ".join(f"{key}={value.item():.3g}" for key, value in values.items() if not value.isfinite())
+            raise FloatingPointError(f"Loss is not finite at step {step} ({shown}). No update was made with it.")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
@@ -260,9 +263,3 @@ def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
         name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), turned[name], value)
         for name, value in batch.items()
     }
-
-
-def _require_finite(total: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
-    if not torch.isfinite(total):
-        values = ", ".join(f"{name}={value.item():.3g}" for name, value in terms.items())
-        raise FloatingPointError(f"Loss is not finite at step {step} ({values}). No update was made with it.")
