@@ -1,252 +1,326 @@
-"""Train a gaze and head estimator: python train_facenet.py CONFIG.json [--evaluator] [--flag value ...]
+"""Train and measure a gaze and head estimator: python train_facenet.py CONFIG.json [MORE.json] [--flag value]
 
-Trains gazenet_backbone into gazenet_savepath on the train persons of gazecapture_file or, with --evaluator,
-eval_gazenet_backbone into eval_gazenet_savepath. Source: ST-ED, release, and its supplementary.
+`estimator` says which: gazenet (of the training losses) or eval_gazenet (that measures). It is trained on the train
+persons of gazecapture_file, validated on every test set that is there, and measured on all of them at the end;
+`--evaluate-only` measures the one that is there. The same command continues a training that was stopped.
+Source: ST-ED, release and supplementary.
 """
 
+import contextlib
 import json
-import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
-from tqdm import tqdm
+from torch import nn
 
 from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
-from core.runtime import select_device, step_generator, tune_cpu
-from core.tracking import progress_bar, say
-from core.trainer import mirrored
-from dataset import GazeDataset, IndexSampler, labeled_subset
-from models.geometry import angular_error_deg
-from models.load_pretrained_model import build_estimator, estimator_checkpoint, find_estimator_checkpoint
-from utils import atomic_write, batch_to_device, image_to_float, require_writable
+from core.estimation import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
+from core.estimator_report import Estimates, measure, table, write_evaluation
+from core.runtime import code_revision, select_device, stop_on_signal, tune_cpu
+from core.tracking import Tracker, say, sentence
+from dataset import GazeDataset, evaluation_pairs
+from models.load_pretrained_model import (
+    IMAGENET_URLS,
+    estimator_checkpoint,
+    facts_file,
+    find_estimator_checkpoint,
+    find_imagenet_weights,
+)
+from utils import atomic_write, file_sha256, require_writable
 
-Batch = tuple[Tensor, Tensor, Tensor]  # uint8 images (B, 3, S, S), gaze (B, 2), head (B, 2)
+if TYPE_CHECKING:
+    import augmentation
 
-# The compact networks see few persons: skin and light must not matter. Worth 0.1 to 0.2 degrees on others.
-COLOUR_JITTER = {"compact": 0.2, "compact-residual": 0.2}
-IN_MEMORY_BYTES = 1_000_000_000
-REPORT_EVERY = 25
-MEASURE_BATCH = 128
+# What an estimator has nothing to do with: contradictions among these are none of this command's business.
+UNUSED = (
+    "save_path", "skip_training", "load_step", "num_2d_units", "densenet_blocks", "size_0d_unit", "semi_supervised",
+    "lr_warmup_steps", "coeff_l1_loss", "coeff_disentangle_embedding_loss", "coeff_disentangle_pseudo_label_loss",
+)  # fmt: skip
 
 
-def train_estimator(
-    dataset: GazeDataset,
-    backbone: str,
-    save_path: Path,
-    *,
-    seed: int,
-    num_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    lr_schedule: Literal["step", "one-cycle"],
-    decay_steps: int,
-    decay: float,
-    flip: bool,
-    validation: GazeDataset | None,
-    device: torch.device,
-    progress: bool = True,
-    num_labeled_samples: int | None = None,
-    num_workers: int = 0,
-) -> Path:
-    """Train an estimator from random weights; returns its checkpoint. A JSON of the facts lies beside it.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 where a run had begun and failed, 2 for input that cannot be used, 130 if stopped."""
+    try:
+        description = "Train and measure a gaze and head estimator."
+        config = load_config(argv, prog="train_facenet.py", description=description, unused=UNUSED)
+        run = _prepare_augmentation(config) if config.augmentation_labels else prepare(config)
+    except (ConfigError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    try:
+        return run.go()
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        notes = ["the same command goes on from the last saved state"] * training_state(run.folder).is_file()
+        with contextlib.suppress(OSError):  # a full disk must not hide the first error
+            (run.folder / "error.txt").write_text(traceback.format_exc())
+            notes.append(f"details in {run.folder / 'error.txt'}")
+        print(f"error: {sentence(error)}" + f" ({'; '.join(notes)})" * bool(notes), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
-    Loss: mean angle of gaze plus mean angle of head, degrees.  flip: mirror half of the images.
-    The compact backbones also see varied colours (COLOUR_JITTER).
-    validation: persons that `dataset` does not hold; measured once, at the end.
-    num_labeled_samples: use at most so many, drawn over all persons; None for all.
-    Data under 1 GB is kept in memory; more is read by `num_workers` processes.
-    A function of the data and the seed: it neither uses nor moves the global random state.
-    Raises FloatingPointError, before anything is written, if the loss is not finite.
+
+def _prepare_augmentation(config: Config) -> "augmentation.Experiment":
+    import augmentation  # which uses both commands, this one, too
+
+    return augmentation.prepare(config)
+
+
+@dataclass
+class Run:
+    """Everything a run needs, checked before anything is written. trainer: None if there is nothing to train."""
+
+    config: Config
+    which: str
+    device: torch.device
+    trainer: EstimatorTrainer | None
+    train_set: LabeledImages | None
+    test_sets: list[GazeDataset]
+
+    @property
+    def folder(self) -> Path:
+        """Where results go: the estimator's folder, or one named after its file."""
+        path = Path(getattr(self.config, f"{self.which}_savepath"))
+        return path.with_name(path.name + "_evaluation") if path.is_file() else path
+
+    def go(self) -> int:
+        """Train, measure, write; returns the exit code."""
+        if self.trainer is not None:
+            done = _train(self.config, self.folder, self.trainer, self.train_set, self.test_sets)
+            if not done:
+                say(f"Stopped at step {self.trainer.step}; the same command continues from there.")
+                return 130
+        if self.test_sets:
+            self._evaluate()
+        else:
+            say("No evaluation: no test data set is configured and there.")
+        return 0
+
+    def _evaluate(self) -> None:
+        estimator = build.build_estimator(self.config, self.which).to(self.device)
+        results = [_measure(self.config, estimator, dataset, self.device) for dataset in self.test_sets]
+        report = write_evaluation(self.folder / "evaluation", results, self._facts())
+        say("\nangle between true and estimated direction, degrees")
+        say(table({result.name: result.summary() for result in results}))
+        say(f"\nReport: {report}\nPlots:  {report.parent}/*.png")
+
+    def _facts(self) -> dict[str, object]:
+        """What the report says of the estimator."""
+        file = find_estimator_checkpoint(getattr(self.config, f"{self.which}_savepath"))
+        known = json.loads(facts_file(file).read_text()) if facts_file(file).is_file() else {}
+        names = ("step", "num_steps", "data", "samples", "seed", "initialisation")
+        return {
+            "checkpoint": str(file),
+            "sha256": file_sha256(file),
+            "backbone": getattr(self.config, f"{self.which}_backbone"),
+            "image size": self.config.image_size,
+            **{f"training: {name}": known[name] for name in names if name in known},
+            "code revision": code_revision(),
+        }
+
+
+def prepare(config: Config) -> Run:
+    """Open, load and check everything, what is quick to check first. The estimator's folder is not touched.
+
+    Raises ConfigError, ValueError or OSError with a message for the user.
     """
-    labeled = labeled_subset(len(dataset), min(num_labeled_samples or len(dataset), len(dataset)), seed)
-    sampler = IndexSampler(
-        dataset, batch_size=batch_size, seed=seed, num_steps=num_steps, candidates=np.arange(len(labeled))
-    )
-    jitter = COLOUR_JITTER.get(backbone, 0.0)
-    estimator = _fresh_estimator(backbone, seed, device)
-    optimizer = torch.optim.Adam(estimator.parameters(), lr=learning_rate, betas=(0.9, 0.95), fused=True)
-    bar = progress_bar(num_steps, 0, f"estimator '{backbone}'") if progress else None
-    for step, (image, gaze, head) in enumerate(_batches(Subset(dataset, labeled), sampler, num_workers)):
-        factor = lr_factor(step, num_steps, lr_schedule, decay_steps, decay)
-        optimizer.param_groups[0]["lr"] = learning_rate * factor
-        batch = batch_to_device({"image": image, "gaze": gaze, "head": head}, device)
-        generator = step_generator(seed, step)
-        if flip:
-            batch = mirrored(batch, (torch.rand(len(image), 1, generator=generator) < 0.5).to(device))
-        if jitter:
-            batch["image"] = vary_colours(batch["image"], jitter, generator)
-        loss = estimation_loss(estimator, **batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        _report(step + 1, num_steps, loss, bar)
-    if bar is not None:
-        bar.close()
-    facts = {
-        "backbone": backbone, "data": dataset.name, "samples": len(labeled), "seed": seed, "steps": num_steps,
-        "batch_size": batch_size, "learning_rate": learning_rate, "lr_schedule": lr_schedule, "flip": flip,
-        "colour_jitter": jitter, "image_size": dataset.image_size,
-    }  # fmt: skip
-    if validation is not None:
-        facts["validation"] = measure_estimator(estimator, validation, device, num_workers)
-    return _save(estimator, save_path, num_steps, facts)
+    for warning in (*config.warnings, *_ignored(config)):
+        say(f"warning: {warning}")
+    which, device = config.estimator, select_device(config.device)
+    path = getattr(config, f"{which}_savepath")
+    if not is_set(path):
+        start = "or start from a file that does: config/estimator-compact.json"
+        raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator, {start}.")
+    if not config.evaluate_only and not config.synthetic_data:
+        _require_training_file(config.gazecapture_file)
+    tune_cpu(config.num_threads)
+    if config.evaluate_only:
+        build.build_estimator(config, which)  # a missing one is found out before data is made
+    trainer = None if config.evaluate_only else start_training(config, which, device)
+    run = Run(config, which, device, trainer, None, [])
+    require_writable(run.folder / "evaluation", f"{which}_savepath")
+    build.make_missing_data(config)
+    if trainer is not None:
+        run.train_set = build.build_estimator_training_set(config)
+        _check_facts(trainer, run.train_set, which)
+    run.test_sets = build.build_test_sets(config, in_pairs=False)
+    if config.evaluate_only and not run.test_sets:
+        keys = "gazecapture_file, mpiigaze_file, columbia_file, eyediap_file"
+        raise ConfigError(f"no data set to measure on is set and there; set one of {keys}.")
+    return run
 
 
-def lr_factor(
-    step: int, num_steps: int, schedule: Literal["step", "one-cycle"], decay_steps: int, decay: float
-) -> float:
-    """Share of the learning rate at `step`, counted from 0.
+def _require_training_file(path: str) -> None:
+    """Before weights are fetched for a training. Raises ConfigError or FileNotFoundError."""
+    if not is_set(path):
+        raise ConfigError("gazecapture_file is not set, but training needs it; set it, or evaluate_only.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"gazecapture_file: {path}: no such file. Correct the path, or download or make it.")
 
-    step: times `decay` every `decay_steps`.  one-cycle: up to 1 in the first fifth, then a cosine down to 0.
+
+def _ignored(config: Config) -> Iterator[str]:
+    """A sentence for each setting that was given and has no effect here."""
+    if config.compile:
+        yield "compile has no effect on an estimator."
+
+
+def is_trained(path: str) -> bool:
+    """Whether a folder or file holds an estimator, and not one whose training was interrupted."""
+    return find_estimator_checkpoint(path) is not None and not training_state(Path(path)).is_file()
+
+
+def start_training(config: Config, which: str, device: torch.device) -> EstimatorTrainer | None:
+    """A trainer as the configuration says, at the step where an earlier training stopped; None if that is finished.
+
+    Nothing is written. Raises ValueError or OSError if the folder holds something else or cannot be written, or if
+    what the estimator is to start from cannot be used.
     """
-    if schedule == "step":
-        return decay ** (step // decay_steps)
-    warmup = max(1, num_steps // 5)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))
-
-
-def vary_colours(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Images (B, 3, S, S) in [-1, 1], each with a contrast and a brightness per channel of its own.
-
-    amount: standard deviation of both, around 1 and 0. Drawn on the CPU.
-    """
-    contrast = 1 + amount * torch.randn(len(image), 1, 1, 1, generator=generator)
-    brightness = amount * torch.randn(len(image), 3, 1, 1, generator=generator)
-    return image * contrast.to(image.device) + brightness.to(image.device)
-
-
-def estimation_loss(estimator: nn.Module, image: Tensor, gaze: Tensor, head: Tensor) -> Tensor:
-    """Mean angle of gaze plus mean angle of head, degrees; a scalar. Source: ST-ED, release."""
-    estimate = estimator(image)
-    return angular_error_deg(estimate.gaze, gaze).mean() + angular_error_deg(estimate.head, head).mean()
-
-
-@torch.no_grad()
-def measure_estimator(
-    estimator: nn.Module, dataset: GazeDataset, device: torch.device, num_workers: int = 0
-) -> dict[str, float]:
-    """Mean angular errors over all samples, degrees, in evaluation mode; the mode is put back afterwards."""
-    was_training = estimator.training
-    estimator.eval()
-    order = np.array_split(np.arange(len(dataset)), math.ceil(len(dataset) / MEASURE_BATCH))
-    errors = []
-    for image, gaze, head in _batches(dataset, order, num_workers):
-        estimate = estimator(image_to_float(image.to(device)))
-        errors.append(
-            torch.stack(
-                (angular_error_deg(estimate.gaze, gaze.to(device)), angular_error_deg(estimate.head, head.to(device)))
-            )
+    key, backbone = f"{which}_savepath", getattr(config, f"{which}_backbone")
+    folder, found = Path(getattr(config, key)), find_estimator_checkpoint(getattr(config, key))
+    require_writable(folder / "checkpoints", key)
+    state = training_state(folder)
+    there = state if state.is_file() else found
+    if there is not None and not config.resume:
+        raise ValueError(f"resume is false, but {there} is there. Choose another {key}, or remove it.")
+    if state.is_file():
+        return _resumed(config, which, device)
+    last = estimator_checkpoint(folder, config.estimator_num_steps)
+    if last.is_file():
+        say(f"Training is complete ({last}); choose another {key} to start over.")
+        known = json.loads(facts_file(last).read_text()) if facts_file(last).is_file() else {}
+        _say_what_changed(known, vars(recipe(config, which)), which, "what was trained stays as it is")
+        return None
+    if found is not None:
+        raise ValueError(
+            f"{key}: {found} is there, but it is not of this training ({config.estimator_num_steps} steps). Choose "
+            "another folder, or remove it; to measure it, use --evaluate-only."
         )
-    estimator.train(was_training)
-    gaze_deg, head_deg = torch.cat(errors, dim=1).double().mean(dim=1).tolist()
-    return {"gaze_deg": gaze_deg, "head_deg": head_deg, "samples": len(dataset)}
+    weights = find_imagenet_weights(config.estimator_init, backbone, config.allow_downloads)
+    trainer = EstimatorTrainer(recipe(config, which), device, weights)
+    start = f"torchvision's {weights}" if weights else "random weights"
+    why = "" if backbone in IMAGENET_URLS else "; there are no ImageNet weights of it"
+    say(f"Estimator '{backbone}' starts from {start}{why}.")
+    return trainer
 
 
-def _fresh_estimator(backbone: str, seed: int, device: torch.device) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        estimator = build_estimator(backbone)
-    # Channels last is about a quarter faster on a CPU.
-    return estimator.to(device, memory_format=torch.channels_last).train()
-
-
-def _batches(dataset: Dataset, order: Iterable[Sequence[int]], num_workers: int) -> Iterator[Batch]:
-    size = len(dataset) * dataset[0]["image"].numel()
-    if size < IN_MEMORY_BYTES:
-        data = default_collate([dataset[i] for i in range(len(dataset))])
-        for indices in order:
-            yield data["image"][indices], data["gaze"][indices], data["head"][indices]
-    else:
-        for batch in DataLoader(dataset, batch_sampler=order, num_workers=num_workers):
-            yield batch["image"], batch["gaze"], batch["head"]
-
-
-def _report(step: int, num_steps: int, loss: Tensor, bar: tqdm | None) -> None:
-    # Reading the loss waits for the device, hence not at every step.
-    if step % REPORT_EVERY and step != num_steps:
-        return
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"The estimator's loss is not finite at step {step} ({value}). Nothing was written; check the "
-            "labels of the data, or set a smaller estimator_learning_rate."
+def _resumed(config: Config, which: str, device: torch.device) -> EstimatorTrainer:
+    """The trainer as it was when it last saved."""
+    folder = Path(getattr(config, f"{which}_savepath"))
+    trainer = EstimatorTrainer(recipe(config, which), device)
+    trainer.restore(folder)
+    if trainer.step >= config.estimator_num_steps:
+        raise ValueError(
+            f"{training_state(folder)} is at step {trainer.step}, but estimator_num_steps is "
+            f"{config.estimator_num_steps}. Set more steps, or remove it to train anew."
         )
-    if bar is not None:
-        bar.set_postfix_str(f"gaze + head {value:.2f} deg", refresh=False)
-        bar.update(step - bar.n)
+    say(f"Continuing from {training_state(folder)} (step {trainer.step}).")
+    return trainer
 
 
-def _save(estimator: nn.Module, save_path: Path, step: int, facts: dict[str, object]) -> Path:
-    path = estimator_checkpoint(save_path, step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    newest = find_estimator_checkpoint(save_path)
-    if newest is not None and newest > path:
-        say(f"warning: {newest} has more steps than {path.name} and will be used in its place; remove it.")
-    state = {key: value.cpu().contiguous() for key, value in estimator.state_dict().items()}
-    with atomic_write(path.with_name(f"at_step_{step:07d}.json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
-    return path
+def _check_facts(trainer: EstimatorTrainer, train_set: LabeledImages, which: str) -> None:
+    """Says what is not as it was when the training stopped. Raises ValueError if the data does not fill a batch."""
+    consequence = "the training goes on with those given now"
+    _say_what_changed(trainer.stored, trainer.facts(train_set), which, consequence)
 
 
-def train_configured(
-    config: Config, which: str, train_set: GazeDataset, validation: GazeDataset | None, device: torch.device
-) -> Path:
-    """Train the estimator of the losses ('gazenet') or the one that measures ('eval_gazenet', another seed).
+def _say_what_changed(known: Mapping[str, object], now: Mapping[str, object], which: str, consequence: str) -> None:
+    """A sentence if `known` facts, those of them that are there, are others now."""
+    changed = [name for name, value in now.items() if name in known and known[name] != value]
+    if changed:
+        keys = {name: f"estimator_{name}" for name in now if f"estimator_{name}" in Config.model_fields}
+        keys |= {"backbone": f"{which}_backbone", "samples": "the number of samples"}
+        say(f"It was trained with other values of {', '.join(keys.get(n, n) for n in changed)}; {consequence}.")
 
-    Returns its checkpoint. Raises OSError before the training if its folder cannot be written.
-    """
-    save_path = Path(getattr(config, f"{which}_savepath"))
-    require_writable(save_path / "checkpoints", f"{which}_savepath")
-    return train_estimator(
-        train_set,
-        getattr(config, f"{which}_backbone"),
-        save_path,
-        seed=config.seed + (which == "eval_gazenet"),
+
+def recipe(config: Config, which: str) -> Recipe:
+    """The settings that decide an estimator's weights; the one that measures has another seed."""
+    backbone = getattr(config, f"{which}_backbone")
+    return Recipe(
+        backbone=backbone,
         num_steps=config.estimator_num_steps,
         batch_size=config.estimator_batch_size,
         learning_rate=config.estimator_learning_rate,
+        seed=config.seed + (which == "eval_gazenet"),
+        init=config.estimator_init if backbone in IMAGENET_URLS else "none",
         lr_schedule=config.estimator_lr_schedule,
         decay_steps=config.estimator_decay_steps,
         decay=config.estimator_decay,
         flip=config.estimator_flip,
-        num_labeled_samples=config.estimator_num_labeled_samples,
-        num_workers=config.num_data_loaders,
-        validation=validation,
-        device=device,
+        # Of a redirected data set all is used: the number of labels was chosen when it was made.
+        num_labeled_samples=None if is_set(config.redirected_file) else config.estimator_num_labeled_samples,
+        precision=config.precision,
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train one estimator as the configuration says. Raises ConfigError, ValueError or OSError."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    which = "eval_gazenet" if "--evaluator" in arguments else "gazenet"
-    config = load_config(
-        [argument for argument in arguments if argument != "--evaluator"],
-        prog="train_facenet.py",
-        description="Train the training losses' estimator; with --evaluator, the one that measures.",
-    )
-    if not is_set(getattr(config, f"{which}_savepath")):
-        raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator.")
-    tune_cpu(config.num_threads)
-    train_set, validation = build.build_training_set(config), build.open_source(config, build.VALIDATION)
-    path = train_configured(config, which, train_set, validation, select_device(config.device))
-    say(f"{path}: {path.with_name(path.name.removesuffix('.pth.tar') + '.json').read_text()}")
+def train_configured(
+    config: Config, which: str, train_set: LabeledImages, test_sets: Sequence[GazeDataset], device: torch.device
+) -> Path:
+    """Train the estimator of the losses ('gazenet') or the one that measures ('eval_gazenet'), to the end.
+
+    test_sets: to validate on; gc/val among them decides which weights are the best.  Returns its checkpoint.
+    Raises OSError or ValueError before anything is written, FloatingPointError if the loss is not finite,
+    KeyboardInterrupt, with the state saved, if the user asks to stop.
+    """
+    folder = Path(getattr(config, f"{which}_savepath"))
+    trainer = start_training(config, which, device)
+    if trainer is not None:
+        _check_facts(trainer, train_set, which)
+        if not _train(config, folder, trainer, train_set, test_sets):
+            say(f"Stopped at step {trainer.step} of the estimator; the same command continues from there.")
+            raise KeyboardInterrupt
+    return find_estimator_checkpoint(folder)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    trainer: EstimatorTrainer,
+    train_set: LabeledImages,
+    test_sets: Sequence[GazeDataset],
+) -> bool:
+    """Train to the end or until asked to stop; whether it came to the end."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    for leftover in (folder / "error.txt", *folder.glob("checkpoints/.*.tmp")):
+        leftover.unlink(missing_ok=True)  # of a training that failed or was killed
+    with atomic_write(folder / "config.json") as temporary:
+        temporary.write_text(config.to_json())
+    pace = Pace(config.print_freq_train, config.estimator_test_interval, config.estimator_save_interval)
+
+    def validate(estimator: nn.Module) -> dict[str, dict[str, float]]:
+        results = [_measure(config, estimator, data, trainer.device, config.test_subsample) for data in test_sets]
+        return {result.name: result.means() for result in results}
+
+    tracker = Tracker(folder, use_tensorboard=config.use_tensorboard, start_step=trainer.step)
+    with stop_on_signal() as stop:
+        done = trainer.fit(
+            train_set,
+            folder,
+            pace,
+            validate=validate,
+            tracker=tracker,
+            stop=stop,
+            num_workers=config.num_data_loaders,
+        )
+    tracker.close()
+    return done
+
+
+def _measure(
+    config: Config, estimator: nn.Module, dataset: GazeDataset, device: torch.device, fraction: float = 1.0
+) -> Estimates:
+    """The estimator on a fraction of a data set, the same images every time."""
+    entries = evaluation_pairs(dataset, seed=config.seed, fraction=fraction)[:, 0]
+    options = {"batch_size": config.eval_batch_size, "num_workers": config.num_data_loaders}
+    return measure(estimator, dataset, device, entries=entries, **options)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ConfigError, ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main())

@@ -16,16 +16,15 @@ from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoin
 from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
 from core.evaluator import Measurements, evaluate
+from core.generation import Generation
 from core.report import Pictures, picture_name, sample_pairs, write_report
 from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
-from core.tracking import Tracker, say
+from core.tracking import Tracker, say, sentence
 from core.trainer import RedirectionTrainer
 from dataset import GazeDataset
 from models.gazeheadnet import Estimator
-from models.load_pretrained_model import find_estimator_checkpoint
 from models.redirector import Redirector
-from preprocess.synthetic import make_dataset, output_names
-from train_facenet import train_configured
+from train_facenet import is_trained, train_configured
 from utils import atomic_write, require_writable, write_png
 
 # Settings that do not change what is learned (the device and the threads: but for rounding).
@@ -35,6 +34,8 @@ FREE_TO_CHANGE = {
     "use_tensorboard", "num_sample_persons", "walk_frames", "eval_batch_size", "compute_full_result",
     "eval_disentanglement", "store_redirect_dataset", "lpips_weights", "allow_downloads", "test_subsample",
     "eval_gazenet_savepath", "eval_gazenet_backbone", "train_missing_estimators",
+    "redirected_file", "redirected_use", "redirected_per_sample", "redirected_images", "redirected_bandwidth",
+    "redirected_truncated", "redirected_max_error",
     "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
 }  # fmt: skip
 SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
@@ -58,16 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):  # a full disk must not hide the first error
             (run.folder / "error.txt").write_text(traceback.format_exc())
             where += f"; details in {run.folder / 'error.txt'}"
-        print(f"error: {_sentence(error)} ({where})", file=sys.stderr)
+        print(f"error: {sentence(error)} ({where})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def _sentence(error: Exception) -> str:
-    """The message without the traceback that a loader process puts before it."""
-    text = str(error)
-    return text.strip().splitlines()[-1] if "Original Traceback" in text else text
 
 
 @dataclass
@@ -79,15 +74,16 @@ class Run:
     folder: Path
     redirector: Redirector
     trainer: RedirectionTrainer
-    evaluator: nn.Module
+    evaluator: nn.Module | None
     lpips: nn.Module | None
     train_set: GazeDataset | None
     test_sets: list[GazeDataset]
     start: int
+    generation: Generation | None = None
     facts: dict[str, object] = field(default_factory=dict)
 
     def go(self) -> int:
-        """Train, evaluate, write; returns the exit code."""
+        """Train, redirect the labelled images, evaluate; returns the exit code."""
         self._record()
         step = self.start
         if not self.config.skip_training:
@@ -95,7 +91,9 @@ class Run:
             if step < self.config.num_training_steps:
                 say(f"Stopped at step {step}; the same command continues from there.")
                 return 130
-        if self.config.compute_full_result or self.config.skip_training:
+        if self.generation is not None:
+            self._redirect_labeled(step)
+        if self.config.compute_full_result or (self.config.skip_training and _measures(self.config)):
             self._full_result(step)
         return 0
 
@@ -108,7 +106,7 @@ class Run:
         if config.compile:
             for module in self.trainer.modules.values():
                 module.compile()
-        looks = self._pictures()
+        looks = self._pictures(self._shown_set())
 
         def pictures(step: int) -> None:
             picture = looks.comparison_picture(self.redirector)
@@ -128,6 +126,19 @@ class Run:
             )
         tracker.close()
         return step
+
+    def _redirect_labeled(self, step: int) -> None:
+        self.generation.write(
+            self.redirector,
+            checkpoint_path(self.folder, step),
+            step,
+            estimator=self.trainer.estimator,
+            estimator_sha256=self.facts["estimators"]["gazenet"],
+            batch_size=self.config.eval_batch_size,
+            device=self.device,
+            workers=self.config.num_data_loaders,
+            code_revision=self.facts["code_revision"],
+        )
 
     def _save(self, step: int) -> None:
         keep = self.config.keep_checkpoints
@@ -153,10 +164,12 @@ class Run:
         results = [self._evaluate(dataset, fraction, full=False) for dataset in self.test_sets]
         return {tag: value for result in results for tag, value in _tags(result).items()}
 
-    def _pictures(self) -> Pictures:
-        """Pairs of the test persons if there are any, else of the training persons."""
+    def _shown_set(self) -> GazeDataset:
+        """The test persons if there are any, else the training persons."""
         test = next((dataset for dataset in self.test_sets if dataset.name == "gc/test"), None)
-        dataset = test or next(iter(self.test_sets), None) or self.train_set
+        return test or next(iter(self.test_sets), None) or self.train_set
+
+    def _pictures(self, dataset: GazeDataset) -> Pictures:
         return Pictures(dataset, sample_pairs(dataset, self.config.num_sample_persons, self.config.seed), self.device)
 
     def _full_result(self, step: int) -> None:
@@ -167,15 +180,15 @@ class Run:
         tracker, results = Tracker(self.folder, use_tensorboard=config.use_tensorboard), []
         for dataset in self.test_sets:
             results.append(self._evaluate(dataset, 1.0, full=True))
-            pairs = sample_pairs(dataset, config.num_sample_persons, config.seed)
-            picture = Pictures(dataset, pairs, self.device).comparison_picture(self.redirector)
+            looks = self._pictures(dataset)
+            picture = looks.comparison_picture(self.redirector)
             write_png(folder / picture_name(dataset.name), picture)
             tags = {f"full/{tag}": value for tag, value in _tags(results[-1]).items()}
             tracker.log(step, tags, {f"full/{dataset.name}": picture})
-        looks = self._pictures()
-        for factor in ("gaze", "head"):
-            write_png(folder / f"walk_{factor}.png", looks.walk_picture(self.redirector, factor))
-        looks.write_samples(self.redirector, self.folder / "samples", config.walk_frames)
+            if dataset is self._shown_set():
+                for factor in ("gaze", "head"):
+                    write_png(folder / f"walk_{factor}.png", looks.walk_picture(self.redirector, factor))
+                looks.write_samples(self.redirector, self.folder / "samples", config.walk_frames)
         tracker.close()
         facts = {
             "checkpoint": str(checkpoint_path(self.folder, step)),
@@ -214,22 +227,28 @@ def prepare(config: Config) -> Run:
     device, folder = select_device(config.device), Path(config.save_path)
     tune_cpu(config.num_threads)
     require_writable(folder, "save_path")
-    lpips = build.build_perceptual_metric(config)
+    lpips = build.build_perceptual_metric(config) if _measures(config) else None
     redirector = build.build_redirector(config).to(device)
     discriminator = build.build_discriminator(config).to(device)
     trainer = build.build_trainer(config, redirector, discriminator, None, device)
     start_file = _start_file(config, folder)
     start, stored = _restore(start_file, trainer, config) if start_file else (0, {})
-    _make_missing_data(config)
-    train_set = None if config.skip_training else build.build_training_set(config)
-    test_sets = build.build_test_sets(config)
-    if train_set is not None:
+    build.make_missing_data(config)
+    if config.store_redirect_dataset and not is_set(config.gazecapture_file):
+        raise ValueError("gazecapture_file: names no file, but store_redirect_dataset redirects its images; set it.")
+    needs_train_set = config.store_redirect_dataset or not config.skip_training
+    train_set = build.build_training_set(config) if needs_train_set else None
+    test_sets = build.build_test_sets(config) if _measures(config) else []
+    if not config.skip_training:
         build.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
+    generation = build.plan_redirected(config, train_set) if config.store_redirect_dataset else None
+    if generation is not None:
+        is_done = config.skip_training or start >= config.num_training_steps
+        generation.check(checkpoint_path(folder, start) if is_done else None, build.estimator_hashes(config)["gazenet"])
     estimators = _estimators(config, train_set, test_sets, device)
     trainer.estimator = estimators.get("gazenet")
-    run = Run(
-        config, device, folder, redirector, trainer, estimators["eval_gazenet"], lpips, train_set, test_sets, start
-    )
+    evaluator = estimators.get("eval_gazenet")
+    run = Run(config, device, folder, redirector, trainer, evaluator, lpips, train_set, test_sets, start, generation)
     run.facts = {
         "config": config.to_json(),
         "code_revision": code_revision(),
@@ -242,10 +261,13 @@ def prepare(config: Config) -> Run:
 
 def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect."""
-    if config.store_redirect_dataset:
-        yield "store_redirect_dataset has no effect yet; no Redirected_samples.h5 will be written."
     if config.num_labeled_samples and not config.semi_supervised:
         yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
+
+
+def _measures(config: Config) -> bool:
+    """False where a checkpoint is only loaded to make its redirected data set."""
+    return config.compute_full_result or not (config.skip_training and config.store_redirect_dataset)
 
 
 def _start_file(config: Config, folder: Path) -> Path | None:
@@ -283,40 +305,17 @@ def _say_what_changed(stored: Mapping[str, object], facts: Mapping[str, object])
         say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 
 
-def _make_missing_data(config: Config) -> None:
-    path = Path(config.gazecapture_file)
-    if not config.synthetic_data or path.exists():
-        return
-    sizes = {f"GazeCapture_{size}.h5": size for size in (64, 128, 256)}
-    if path.name not in sizes:
-        raise ValueError(f"gazecapture_file: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
-    present = [path.parent / name for name in output_names(sizes[path.name]) if (path.parent / name).exists()]
-    if present:
-        raise ValueError(
-            f"gazecapture_file: {path} is not there, but {present[0]} is. Remove it, or set another folder."
-        )
-    require_writable(path.parent, "gazecapture_file")
-    say(f"Making the embedded data set in {path.parent} ...")
-    make_dataset(
-        path.parent,
-        persons=config.synthetic_persons,
-        samples=config.synthetic_samples,
-        seed=config.seed,
-        image_size=sizes[path.name],
-        variation=config.synthetic_variation,
-    )
-
-
 def _estimators(
     config: Config, train_set: GazeDataset | None, test_sets: Sequence[GazeDataset], device: torch.device
 ) -> dict[str, Estimator]:
     """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to."""
-    wanted = ["gazenet"] if train_set is not None and build.needs_training_estimator(config) else []
-    wanted.append("eval_gazenet")
+    in_losses = not config.skip_training and build.needs_training_estimator(config)
+    in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
+    wanted = ["gazenet"] * (in_losses or in_gate) + ["eval_gazenet"] * _measures(config)
     for which in wanted if config.train_missing_estimators else []:
         path = getattr(config, f"{which}_savepath")
-        if is_set(path) and not find_estimator_checkpoint(path):
-            validation = next((dataset for dataset in test_sets if dataset.name == build.VALIDATION.name), None)
+        if is_set(path) and not is_trained(path):
+            validation = [dataset for dataset in test_sets if dataset.name == build.VALIDATION.name]
             train_configured(config, which, train_set or build.build_training_set(config), validation, device)
     return {which: build.build_estimator(config, which).to(device) for which in wanted}
 

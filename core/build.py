@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from core.config_default import Config, is_set
+from core.generation import Generation, plan_generation
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
 from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
+from dataset_augmented import FILE_NAME, RedirectedDataset
 from models.discriminator import PatchDiscriminator
 from models.gazeheadnet import Estimator
 from models.load_pretrained_model import find_estimator_checkpoint, load_estimator
 from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.st_ed import STED, st_ed_factors
-from utils import file_sha256
+from preprocess.synthetic import make_dataset, output_names
+from utils import file_sha256, require_writable
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,58 @@ def build_discriminator(config: Config) -> nn.Module:
     return PatchDiscriminator(config.discriminator_width)
 
 
+def make_missing_data(config: Config) -> None:
+    """Make the embedded data set if `synthetic_data` is set and gazecapture_file is not there.
+
+    Raises ValueError if its name is none of the embedded files', or another of them is there; OSError if the folder
+    cannot be written.
+    """
+    path = Path(config.gazecapture_file)
+    if not config.synthetic_data or path.exists():
+        return
+    sizes = {f"GazeCapture_{size}.h5": size for size in (64, 128, 256)}
+    if path.name not in sizes:
+        raise ValueError(f"gazecapture_file: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
+    present = [path.parent / name for name in output_names(sizes[path.name]) if (path.parent / name).exists()]
+    if present:
+        raise ValueError(
+            f"gazecapture_file: {path} is not there, but {present[0]} is. Remove it, or set another folder."
+        )
+    require_writable(path.parent, "gazecapture_file")
+    say(f"Making the embedded data set in {path.parent} ...")
+    make_dataset(
+        path.parent,
+        persons=config.synthetic_persons,
+        samples=config.synthetic_samples,
+        seed=config.seed,
+        image_size=sizes[path.name],
+        variation=config.synthetic_variation,
+    )
+
+
 def build_training_set(config: Config) -> GazeDataset:
     """The training persons. Raises FileNotFoundError or ValueError: without it there is no training."""
     return open_source(config, TRAIN)
 
 
-def build_test_sets(config: Config) -> list[GazeDataset]:
+def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedDataset:
+    """What an estimator is trained on: the redirected data set where one is named, else the training persons.
+
+    Raises FileNotFoundError or ValueError if it cannot be read.
+    """
+    if not is_set(config.redirected_file):
+        return build_training_set(config)
+    path, use = Path(config.redirected_file), config.redirected_use
+    name = {"both": "real and redirected", "real": "real of redirected", "redirected": "redirected"}[use]
+    dataset = RedirectedDataset(path, use, image_size=config.image_size, name=f"gc/train, {name}")
+    say(f"{dataset.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path}.")
+    return dataset
+
+
+def build_test_sets(config: Config, *, in_pairs: bool = True) -> list[GazeDataset]:
     """Every configured data set that is there; one sentence for each that is not.
+
+    in_pairs: images are redirected to others of the same person, so single ones are of no use.
 
     Raises ValueError if a configured file is there and cannot be read.
     """
@@ -82,8 +131,20 @@ def build_test_sets(config: Config) -> list[GazeDataset]:
         elif not Path(path).is_file():
             say(f"{source.name}: left out, since {source.key}_file ({path}) is not there.")
         else:
-            sets.append(open_source(config, source))
+            dataset = open_source(config, source)
+            if not in_pairs or _can_be_evaluated(dataset):
+                sets.append(dataset)
     return sets
+
+
+def _can_be_evaluated(dataset: GazeDataset) -> bool:
+    """Whether some person has two images; says how many images have no other to be redirected to."""
+    alone = int((np.diff(dataset.person_start) == 1).sum())
+    if alone == len(dataset.person_ids):
+        say(f"{dataset.name}: left out, since no person has two images to redirect from and to.")
+    elif alone:
+        say(f"{dataset.name}: {alone} images are not evaluated, for they are the only ones of their persons.")
+    return alone < len(dataset.person_ids)
 
 
 def open_source(config: Config, source: Source) -> GazeDataset:
@@ -126,7 +187,9 @@ def build_batches(
     config: Config, dataset: GazeDataset, start_step: int, device: torch.device
 ) -> torch.utils.data.DataLoader:
     """Training pairs from `start_step` on, the same for any number of workers."""
-    candidates = labeled_subset(len(dataset), config.num_labeled_samples) if config.semi_supervised else None
+    candidates = (
+        labeled_subset(len(dataset), config.num_labeled_samples, config.seed) if config.semi_supervised else None
+    )
     sampler = PairSampler(
         dataset,
         batch_size=config.batch_size,
@@ -141,6 +204,25 @@ def build_batches(
         num_workers=config.num_data_loaders,
         pin_memory=device.type == "cuda",
         persistent_workers=False,
+    )
+
+
+def plan_redirected(config: Config, dataset: GazeDataset) -> Generation:
+    """The redirected data set to write: all random draws are made.
+
+    Raises ValueError if there are fewer labels than asked for, or too few or too alike to draw targets.
+    """
+    num_labeled = config.num_labeled_samples if config.semi_supervised else len(dataset)
+    return plan_generation(
+        Path(config.redirected_file) if is_set(config.redirected_file) else Path(config.save_path) / FILE_NAME,
+        dataset,
+        labeled_subset(len(dataset), num_labeled, config.seed),
+        seed=config.seed,
+        per_sample=config.redirected_per_sample,
+        images=config.redirected_images,
+        bandwidth=config.redirected_bandwidth,
+        truncated=config.redirected_truncated,
+        max_error=config.redirected_max_error,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", title="auto, cpu, cuda or cuda:N")]
+AsTuple = BeforeValidator(lambda value: tuple(value) if type(value) is list else value)
 Backbone = Literal["vgg16", "resnet50", "compact", "compact-residual"]
 
 
@@ -105,6 +106,9 @@ class Config(BaseModel):
     gazenet_backbone: Backbone = _key("vgg16", "network of the training estimator")
     eval_gazenet_backbone: Backbone = _key("resnet50", "network of the measuring estimator")
     train_missing_estimators: bool = _key(False, "train an estimator first where its weights are missing")
+    estimator: Literal["gazenet", "eval_gazenet"] = _key("gazenet", "the one that train_facenet.py works on")
+    evaluate_only: bool = _key(False, "train_facenet.py: measure the estimator that is there")
+    estimator_init: str = _key("imagenet", "imagenet (torchvision's), none, or a file of torchvision's weights")
     estimator_batch_size: Count = _key(64, "images a step when an estimator is trained")
     estimator_learning_rate: Positive = _key(1e-4, "an estimator's (highest) learning rate")
     estimator_num_steps: Count = _key(100000, "training steps of an estimator")
@@ -113,6 +117,8 @@ class Config(BaseModel):
     estimator_decay_steps: Count = _key(50000, "steps between two decays of its learning rate")
     estimator_flip: bool = _key(False, "mirror half of an estimator's training images and their yaw labels")
     estimator_num_labeled_samples: Count = _key(50000, "labelled images an estimator is trained on, at most")
+    estimator_test_interval: Natural = _key(5000, "steps between two validations of an estimator; 0: at the end only")
+    estimator_save_interval: Natural = _key(5000, "steps between two saves of its training state; 0: at the end only")
 
     # Run folder
     save_path: str = _key(".", "the run folder: checkpoints, metrics, pictures; must be given")
@@ -130,9 +136,31 @@ class Config(BaseModel):
     eval_batch_size: Count = _key(128, "images a batch in evaluation")
     compute_full_result: bool = _key(True, "evaluate every data set in full at the end")
     eval_disentanglement: bool = _key(True, "also measure what perturbing a factor does to gaze and head")
-    store_redirect_dataset: bool = _key(False, "not written yet: a run warns and goes on")
     lpips_weights: str = _key("", "torchvision's AlexNet weights for LPIPS; empty: torch hub's cache")
-    allow_downloads: bool = _key(True, "fetch LPIPS' AlexNet weights where they are missing")
+    allow_downloads: bool = _key(True, "fetch missing weights of torchvision: LPIPS' AlexNet, estimator_init's")
+
+    # Redirected data set
+    store_redirect_dataset: bool = _key(False, "redirect the labelled images after the training, into a data set")
+    redirected_file: str = _key(".", "it; '.': Redirected_samples.h5 in save_path, and none for train_facenet.py")
+    redirected_use: Literal["both", "real", "redirected"] = _key("both", "its images that train_facenet.py trains with")
+    redirected_per_sample: Count = _key(1, "redirected images for each labelled one")
+    redirected_images: Literal["uint8", "float32"] = _key("uint8", "their pixels; float32: [-1, 1], as published")
+    redirected_bandwidth: Positive = _key(1.0, "factor of the bandwidth (Scott's) of the targets' density estimate")
+    redirected_truncated: bool = _key(False, "draw targets only inside the range of the labels")
+    redirected_max_error: float | None = _key(None, "leave out what the training estimator sees further off, deg", gt=0)
+
+    # Augmentation experiment
+    augmentation_labels: Annotated[tuple[Count, ...], AsTuple] = _key(
+        (), "numbers of labels for which train_facenet.py compares estimators without and with redirected data",
+        title="a list of whole numbers, e.g. [200, 1000]",
+    )  # fmt: skip
+    augmentation_seeds: Annotated[tuple[Seed, ...], AsTuple] = _key(
+        (0,), "seeds of the comparison", title="a list of whole numbers of at least 0, e.g. [0, 1, 2]"
+    )
+    augmentation_variants: dict[str, dict[str, Any]] = _key(
+        {"real and redirected": {}}, "ways to train with redirected data: name -> settings that differ",
+        title='settings by name, e.g. {"gated": {"redirected_max_error": 5.0}}',
+    )  # fmt: skip
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -177,7 +205,7 @@ class Config(BaseModel):
         return self.model_dump() == other.model_dump() if isinstance(other, Config) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(self.model_dump().values()))
+        return hash(self.to_json())
 
 
 def show(value: Any) -> str:
@@ -192,6 +220,19 @@ def is_set(path: str) -> bool:
 
 
 _WEIGHTS = [key for key in Config.model_fields if key.startswith("coeff_")]
+
+
+def _wrong_variants(variants: Mapping[str, Mapping[str, Any]]) -> str:
+    """'name: key, ...' of settings that a variant of the augmentation experiment cannot have."""
+    problems = []
+    for name, settings in variants.items():
+        wrong = {key for key in settings if not key.startswith(("redirected_", "estimator_"))}
+        try:
+            Config(**settings)
+        except ValidationError as error:
+            wrong |= {str(problem["loc"][0]) for problem in error.errors()}
+        problems += [f"{name}: {', '.join(sorted(wrong))}"] * bool(wrong)
+    return "; ".join(problems)
 
 
 def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -236,6 +277,8 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          side >= 2 and embedding < side**2,
          (f"and the other factors give {embedding} embedding values, fewer than the {side} x {side} innermost map"
           " of the decoder; set more, or more densenet_blocks.")),
+        ("augmentation_variants", "", bool(wrong := _wrong_variants(c.augmentation_variants)),
+         f"has what is no setting of redirected data or of estimators ({wrong}); --help lists those."),
     ]  # fmt: skip
     return [
         (key, problem)

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -36,6 +36,8 @@ _HEADINGS = {
     "gazenet_savepath": "gaze and head estimators",
     "save_path": "run folder",
     "skip_training": "evaluation",
+    "store_redirect_dataset": "redirected data set",
+    "augmentation_labels": "augmentation experiment",
 }
 _DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
@@ -47,8 +49,8 @@ def _flag(key: str) -> str:
 
 
 def _kinds(info: FieldInfo) -> tuple[Any, ...]:
-    """The types a key may have; a Literal is left whole."""
-    whole = get_origin(info.annotation) in (None, Literal)
+    """The types a key may have; a Literal, a list and an object are left whole."""
+    whole = get_origin(info.annotation) in (None, Literal, tuple, dict)
     return (info.annotation,) if whole else get_args(info.annotation)
 
 
@@ -72,6 +74,11 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     for kind in _kinds(info):
         if kind is NoneType and text in ("none", "null"):
             return None
+        if get_origin(kind) in (tuple, dict):
+            try:
+                return json.loads(text)
+            except ValueError:
+                return text
         number = type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
         if number in (int, float):
             try:
@@ -92,7 +99,8 @@ def _help(prog: str, description: str) -> argparse.ArgumentParser:
         style: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if bool not in _kinds(info):
             choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-            kind = "{" + ",".join(map(str, choices)) + "}" if choices else _kinds(info)[0].__name__.upper()
+            name = "JSON" if get_origin(info.annotation) in (tuple, dict) else _kinds(info)[0].__name__.upper()
+            kind = "{" + ",".join(map(str, choices)) + "}" if choices else name
             style = {"metavar": kind}
         group.add_argument(_flag(key), default=argparse.SUPPRESS, help=text, **style)
     return parser
@@ -213,7 +221,7 @@ def _where(key: str, sources: Mapping[str, str]) -> str:
     return source if source.startswith("--") else f"{source}: {key!r}"
 
 
-def _check(given: _Given) -> Config:
+def _check(given: _Given, unused: Collection[str]) -> Config:
     """The Config of what is usable; problems of type, range and contradiction go to the others."""
     try:
         config = Config(**given.values)
@@ -227,7 +235,7 @@ def _check(given: _Given) -> Config:
             )
         given.unusable.update(wrong)
         config = Config(**{key: value for key, value in given.values.items() if key not in wrong})
-    found = contradictions(config, given.unusable)
+    found = contradictions(config, given.unusable | set(unused))
     given.problems += [f"{_where(key, given.sources)} {problem}" for key, problem in found]
     return config
 
@@ -237,10 +245,12 @@ def load_config(
     *,
     prog: str = "train_st_ed.py",
     description: str = "Train and evaluate ST-ED.",
+    unused: Collection[str] = (),
 ) -> Config:
     """The defaults, changed by the JSON files and then by the flags of a command line.
 
     argv: its arguments, None for this process's own. `--help` prints and exits 0.
+    unused: keys that mean nothing to this command, so that what they contradict does not matter.
     Raises ConfigError, whose text names every problem, its file or flag, and the remedy.
     """
     given = _Given()
@@ -253,7 +263,7 @@ def load_config(
     for key, value, flag in flags:
         given.take(key, value, flag)
     warnings = _replace_apex(given)
-    config = _check(given)
+    config = _check(given, unused)
     if given.problems:
         start = [] if files else [f"No config file was given; start from one: {prog} config/quickstart.json"]
         raise ConfigError("\n".join(start + given.problems))

@@ -18,8 +18,27 @@ LEVEL_0 = {
     "utils",
 }
 LEVEL_1_ROOMS = {"models", "preprocess", "dataset", "dataset_augmented", "losses", "checkpoints_manager"}
-LEVEL_2 = {"core.build", "core.trainer", "core.evaluator", "core.report"}
-ROOMS = LEVEL_1_ROOMS | {"core", "utils", "train_st_ed", "train_facenet", "redirect", "demo", "benchmarks", "tests"}
+LEVEL_2 = {
+    "core.augmentation_report",
+    "core.build",
+    "core.estimation",
+    "core.estimator_report",
+    "core.evaluator",
+    "core.generation",
+    "core.report",
+    "core.trainer",
+}
+ROOMS = LEVEL_1_ROOMS | {
+    "core",
+    "utils",
+    "train_st_ed",
+    "train_facenet",
+    "augmentation",
+    "redirect",
+    "demo",
+    "benchmarks",
+    "tests",
+}
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for pattern in ("*.py", "core/*.py", "models/*.py", "preprocess/*.py", "benchmarks/*.py")

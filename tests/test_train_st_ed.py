@@ -156,6 +156,13 @@ def test_other_ways_of_training_run_to_their_report(flags: list[str], setup: Pat
     assert (setup / "run" / "report" / "6" / "report.md").is_file()
 
 
+def test_a_test_set_without_pairs_is_left_out(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(setup / "mpi.h5", persons=2, samples=1)
+    assert main(["config.json", "--mpiigaze-file", "mpi.h5"]) == 0
+    assert "mpi: left out, since no person has two images" in capsys.readouterr().out
+    assert list(json.loads((setup / "run/report/6/report.json").read_text())["datasets"]) == ["gc/val", "gc/test"]
+
+
 def test_skip_training_evaluates_a_published_checkpoint(setup: Path) -> None:
     assert main(["config.json"]) == 0
     content = torch.load(setup / "run" / "checkpoints" / "6.pt", weights_only=True)
@@ -224,6 +231,7 @@ def test_the_published_sizes_train_resume_and_evaluate(tmp_path: Path) -> None:
         json.dumps({"train": ["00000", "00001", "00002"], "val": ["00003"], "test": ["00004", "00005"]})
     )
     flags = ["--train-missing-estimators", "--estimator-num-steps", "2", "--estimator-batch-size", "4"]
+    flags += ["--estimator-init", "none"]
     flags += ["--gazecapture-split", "data/gazecapture_split.json", "--num-data-loaders", "0", "--walk-frames", "0"]
     flags += ["--eval-batch-size", "8", "--save-path", "run", "--num-training-steps"]
 
