@@ -1,0 +1,110 @@
+"""The augmentation experiment: its stages, what is not done again, and its table."""
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from matplotlib.figure import Figure
+
+from core import estimator_report
+from core.augmentation_report import BASELINE, Outcome, differences, spread, write_augmentation_report
+from dataset_augmented import FILE_NAME
+from tests.tiny import write_dataset
+from train_facenet import main
+
+
+def outcome(seed: int, variant: str, gaze: float, num_labels: int = 8) -> Outcome:
+    return Outcome(num_labels, seed, variant, {"gc/test": {"gaze": gaze, "head": 1.0}})
+
+
+def test_the_spread_is_the_standard_error_over_seeds() -> None:
+    assert str(spread([1.0, 3.0])) == "2.00 ± 1.00"  # sd sqrt(2), over sqrt(2)
+    assert str(spread([1.5])) == "1.50"
+
+
+def test_differences_are_of_the_same_seed_and_labels() -> None:
+    outcomes = [outcome(0, BASELINE, 5.0), outcome(1, BASELINE, 7.0), outcome(0, "both", 4.5), outcome(1, "both", 6.0)]
+    outcomes += [outcome(0, BASELINE, 50.0, num_labels=99), outcome(2, "both", 1.0)]  # others' labels; no baseline
+    assert differences(outcomes, "gc/test", "gaze", 8, "both") == [-0.5, -1.0]
+
+
+def test_the_report_has_means_differences_and_a_plot(tmp_path: Path) -> None:
+    outcomes = [outcome(0, "both", 4.5), outcome(0, BASELINE, 5.0), outcome(1, BASELINE, 7.0), outcome(1, "both", 6.0)]
+    path = write_augmentation_report(tmp_path, outcomes, {"data": "gc.h5"})
+    assert "| labels | seeds | labels alone | both |" in path.read_text()
+    assert "| 8 | 2 | 6.00 ± 1.00 | 5.25 ± 0.75 (-0.75 ± 0.25) |" in path.read_text()
+    means = json.loads((tmp_path / "augmentation.json").read_text())["means"]
+    row = next(row for row in means if row["variant"] == "both" and row["angle"] == "gaze")
+    assert row["difference_deg"] == pytest.approx(-0.75) and row["seeds"] == 2
+    assert (tmp_path / "augmentation.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("error_figure", "angle_figure"):  # half a second each
+        monkeypatch.setattr(estimator_report, name, lambda _: Figure((0.1, 0.1)))
+    write_dataset(tmp_path / "gc.h5", persons=4, samples=6)
+    split = {"train": ["00000", "00001"], "val": ["00002"], "test": ["00003"]}
+    (tmp_path / "gazecapture_split.json").write_text(json.dumps(split))
+    config = {
+        "gazecapture_file": "gc.h5", "save_path": "run", "eval_gazenet_savepath": "eval", "image_size": 64,
+        "gazenet_backbone": "compact", "eval_gazenet_backbone": "compact-residual", "train_missing_estimators": True,
+        "estimator_num_steps": 2, "estimator_batch_size": 4, "estimator_learning_rate": 1e-3,
+        "densenet_blocks": 3, "growth_rate": 2, "size_0d_unit": 8, "num_1d_units": 0, "num_2d_units": 2,
+        "fc_embedding_width": 16, "discriminator_width": 2, "batch_size": 2, "num_data_loaders": 0,
+        "num_training_steps": 2, "save_interval": 2, "compute_full_result": False, "allow_downloads": False,
+        "device": "cpu", "augmentation_labels": [6, 8], "augmentation_seeds": [0, 1],
+        "augmentation_variants": {"both": {}, "2 per label": {"redirected_per_sample": 2}},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_every_stage_is_done_once_and_ends_in_a_table(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config.json", "--augmentation-seeds", "[0]"]) == 0
+    assert "# Estimators with redirected data" in capsys.readouterr().out
+    files = {path: path.stat().st_mtime_ns for path in setup.glob("run/labels_*/**/*") if path.is_file()}
+    for num_labels in (6, 8):
+        cell = setup / "run" / f"labels_{num_labels}" / "seed_0"
+        assert json.loads((cell / "baseline/checkpoints/best.json").read_text())["samples"] == num_labels
+        for folder, copies in (("variant_both", 1), ("variant_2_per_label", 2)):
+            facts = json.loads((cell / folder / "checkpoints/best.json").read_text())
+            assert facts["samples"] == num_labels * (1 + copies)
+            with h5py.File(cell / folder / FILE_NAME) as file:
+                assert sum(int(group["real"][()].sum()) for group in file.values()) == num_labels
+    assert main(["config.json"]) == 0  # seed 1 is new
+    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+    outcomes = json.loads((setup / "run" / "augmentation.json").read_text())["outcomes"]
+    assert len(outcomes) == 2 * 2 * 3
+    assert {row["seed"] for row in outcomes} == {0, 1}
+
+
+def test_the_estimator_and_the_redirector_know_the_same_labels(setup: Path) -> None:
+    assert main(["config.json", "--augmentation-seeds", "[5]", "--augmentation-labels", "[6]"]) == 0
+    cell = setup / "run/labels_6/seed_5"
+    of_redirector = json.loads((cell / "redirector" / "config.json").read_text())
+    assert (of_redirector["num_labeled_samples"], of_redirector["seed"]) == (6, 5)
+    assert of_redirector["gazenet_savepath"] == "run/labels_6/seed_5/baseline"
+    assert json.loads((cell / "baseline/checkpoints/best.json").read_text())["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-training-steps", "3"], "num_training_steps.*choose another save_path"),
+        (["--augmentation-variants", '{"both": {"redirected_use": "real"}}'], "augmentation_variants\\['both'\\]"),
+        (["--augmentation-labels", "[6, 900]"], "900.*12"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(
+    flags: list[str], message: str, setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert main(["config.json", "--augmentation-seeds", "[0]", "--augmentation-labels", "[6]"]) == 0
+    before = sorted(setup.rglob("*"))
+    assert main(["config.json", "--augmentation-seeds", "[0]", *flags]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert sorted(setup.rglob("*")) == before
