@@ -288,6 +288,9 @@ def _start_file(config: Config, folder: Path) -> Path | None:
 def _restore(path: Path, trainer: RedirectionTrainer, config: Config) -> tuple[int, dict[str, object]]:
     """Load a checkpoint; returns its step and what it holds besides the networks. Says what cannot be restored."""
     stored = load_checkpoint(path, trainer.modules, None if config.skip_training else trainer.optimizers)
+    colour = json.loads(stored.get("config", "{}")).get("carry_colour", False)
+    if colour != config.carry_colour:  # no weight tells
+        raise ValueError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
     step = int(stored.get("step", path.stem))
     say(f"Loaded {path} (step {step}).")
     if "optimizers" not in stored and not config.skip_training:

@@ -60,6 +60,7 @@ def build_redirector(config: Config) -> Redirector:
         config.densenet_blocks,
         config.fc_embedding_width,
         config.output_init_gain,
+        config.carry_colour,
     )
 
 

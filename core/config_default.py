@@ -61,6 +61,7 @@ class Config(BaseModel):
     growth_rate: Count = _key(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _key(0, "hidden width of the embedding head; 0: its input's, as published")
     output_init_gain: Positive = _key(1.0, "scale of the decoder's last layer before training; 1: as published")
+    carry_colour: bool = _key(False, "add the source's mean colour to the decoder's image; not published")
     size_0d_unit: Count = _key(512, "size of the appearance embedding")
     num_1d_units: Natural = _key(16, "extraneous factors of one angle")
     size_1d_unit: Count = _key(16, "size of a one-angle factor's embedding, each of its 2 rows")

@@ -1,5 +1,7 @@
 """ST-ED: a transforming encoder-decoder with self-learned factors (NeurIPS 2020)."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from models.decoder import Decoder
@@ -21,7 +23,11 @@ def st_ed_factors(size_0d: int, num_1d: int, size_1d: int, num_2d: int, size_2d:
 
 
 class STED(Redirector):
-    """Trainable encoder and decoder; appearance is a factor, so there is no remainder."""
+    """Trainable encoder and decoder; appearance is a factor, so there is no remainder, unless `carry_colour`.
+
+    carry_colour: the image's mean colour is the remainder, and is added to what the decoder makes. Not published: after
+    InstanceNorm in every layer the decoder's images all have nearly the same mean colour.
+    """
 
     def __init__(
         self,
@@ -31,17 +37,20 @@ class STED(Redirector):
         blocks: int,
         fc_width: int = 0,
         output_gain: float = 1.0,
+        carry_colour: bool = False,
     ) -> None:
         super().__init__()
         self.factors = factors
-        self.image_size = image_size
+        self.image_size, self.carry_colour = image_size, carry_colour
         self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
         self.decoder = Decoder(factors, image_size, growth, blocks, output_gain)
 
     def encode(self, image: Tensor) -> Encoding:
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"image is {tuple(image.shape)}, expected {self.image_size} px square.")
-        return self.encoder(image)
+        encoding = self.encoder(image)
+        return replace(encoding, remainder=image.mean(dim=(2, 3))) if self.carry_colour else encoding
 
     def decode(self, encoding: Encoding) -> Tensor:
-        return self.decoder(encoding)
+        image = self.decoder(encoding)
+        return image if encoding.remainder is None else image + encoding.remainder[:, :, None, None]

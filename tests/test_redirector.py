@@ -8,7 +8,12 @@ from models.st_ed import STED, st_ed_factors
 from tests.tiny import SIZE, random_batch, tiny_redirector
 
 
-@pytest.fixture(params=[tiny_redirector], ids=["ST-ED"])
+def with_colour() -> STED:
+    torch.manual_seed(0)
+    return STED(st_ed_factors(8, 1, 4, 3, 4), SIZE, growth=2, blocks=3, carry_colour=True)
+
+
+@pytest.fixture(params=[tiny_redirector, with_colour], ids=["ST-ED", "ST-ED with colour"])
 def redirector(request: pytest.FixtureRequest) -> Redirector:
     return request.param().eval()
 
@@ -115,3 +120,12 @@ def test_output_gain_scales_the_first_images_and_nothing_else() -> None:
     image = random_batch()["image_a"]
     whole, faint = (model.decode(model.encode(image)) for model in models)
     assert torch.allclose(whole * 0.1, faint, atol=1e-5)
+
+
+def test_a_carried_colour_is_the_sources_and_adds_to_the_decoders_image() -> None:
+    model, image = with_colour().eval(), random_batch()["image_a"]
+    with torch.no_grad():
+        encoding = model.encode(image)
+        turned = model.rotate(encoding, {"gaze": torch.full((4, 2), 0.3)})
+        added = model.decode(turned) - model.decoder(turned)
+    assert torch.allclose(added, image.mean(dim=(2, 3), keepdim=True).expand_as(added), atol=1e-6)

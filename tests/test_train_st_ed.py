@@ -156,6 +156,15 @@ def test_other_ways_of_training_run_to_their_report(flags: list[str], setup: Pat
     assert (setup / "run" / "report" / "6" / "report.md").is_file()
 
 
+def test_a_checkpoint_is_used_with_the_colour_setting_it_was_trained_with(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--carry-colour", "--no-compute-full-result"]) == 0
+    assert main(["config.json", "--skip-training", "--load-step", "6"]) == 2
+    assert "6.pt: was trained with carry_colour true" in capsys.readouterr().err
+    assert main(["config.json", "--skip-training", "--load-step", "6", "--carry-colour"]) == 0
+
+
 def test_a_test_set_without_pairs_is_left_out(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_dataset(setup / "mpi.h5", persons=2, samples=1)
     assert main(["config.json", "--mpiigaze-file", "mpi.h5"]) == 0
