@@ -17,7 +17,7 @@ import train_facenet
 import train_st_ed
 from core import Config, ConfigError, build
 from core.augmentation_report import ANGLES, BASELINE, Outcome, write_augmentation_report
-from core.config_default import contradictions
+from core.config_default import contradictions, is_set
 from core.runtime import code_revision
 from core.tracking import say
 from dataset_augmented import FILE_NAME
@@ -25,10 +25,14 @@ from models.load_pretrained_model import find_estimator_checkpoint
 from utils import atomic_write, file_sha256, require_writable
 
 # What may differ between two starts of one experiment.
-FREE_TO_CHANGE = train_st_ed.FREE_TO_CHANGE - {"eval_gazenet_savepath"} | {
-    "augmentation_labels", "augmentation_seeds", "augmentation_variants", "gazenet_savepath", "evaluate_only",
-    "estimator_test_interval", "estimator_save_interval",
+FREE_TO_CHANGE = {
+    "device", "num_threads", "num_data_loaders", "resume", "save_path", "save_interval", "keep_checkpoints",
+    "print_freq_train", "print_freq_test", "save_freq_images", "use_tensorboard", "num_sample_persons", "walk_frames",
+    "eval_batch_size", "compute_full_result", "eval_disentanglement", "lpips_weights", "allow_downloads",
+    "train_missing_estimators", "gazenet_savepath", "estimator", "estimator_save_interval",
+    "augmentation_labels", "augmentation_seeds", "augmentation_variants",
 }  # fmt: skip
+MIN_LABELS = 5  # for a density of four angles
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,13 @@ class Experiment:
     def go(self) -> int:
         """Every stage that is not done, and the report after each cell; returns the exit code, 130 if stopped."""
         _note_settings(self.config, self.folder / "experiment.json")
+        (self.folder / "error.txt").unlink(missing_ok=True)
         for i, cell in enumerate(self.cells, 1):
             say(f"\n=== {cell.num_labels} labels, seed {cell.seed} ({i} of {len(self.cells)}) ===")
             for code in _stages(cell):
                 if code:
                     return code
-            report = self._report(self.cells[:i])
+            report = self._report([cell for cell in self.cells if _is_done(cell)])
         say(f"\n{report.read_text()}\nReport: {report}")
         return 0
 
@@ -131,6 +136,7 @@ def prepare(config: Config) -> Experiment:
     Raises ConfigError, ValueError or OSError with a message for the user.
     """
     problems = [f"'{key}' {problem}" for key, problem in contradictions(config)]
+    problems += _problems_of_experiment(config)
     if problems:
         raise ConfigError("\n".join(problems))
     require_writable(config.save_path, "save_path")
@@ -141,6 +147,37 @@ def prepare(config: Config) -> Experiment:
         raise ConfigError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]
     return Experiment(config, cells)
+
+
+def _problems_of_experiment(config: Config) -> list[str]:
+    """What cannot be used, before hours of training find it out."""
+    labels, folders = config.augmentation_labels, [_slug(name) for name in config.augmentation_variants]
+    least = max(config.estimator_batch_size, config.batch_size, MIN_LABELS)
+    measuring = config.eval_gazenet_savepath
+    is_there = is_set(measuring) and (config.train_missing_estimators or find_estimator_checkpoint(measuring))
+    rules = {
+        "augmentation_seeds: names no seed, or one twice.": not _are_distinct(config.augmentation_seeds),
+        "augmentation_labels: names a number twice; name each once.": not _are_distinct(labels),
+        f"augmentation_labels: {min(labels)} labels do not fill a batch; at least {least} are needed (the larger of "
+        "estimator_batch_size and batch_size).": min(labels) < least,
+        f"augmentation_variants: none may be called '{BASELINE}'.": BASELINE in config.augmentation_variants,
+        "augmentation_variants: two names differ in signs alone, which folders do not keep; name them apart.": len(
+            set(folders)
+        )
+        < len(folders),
+        "eval_gazenet_savepath: no estimator there that measures; train it (train_facenet.py --estimator "
+        "eval_gazenet), or set train_missing_estimators.": not is_there,
+        "evaluate_only: the experiment trains and measures; leave it out.": config.evaluate_only,
+    }
+    return [problem for problem, is_wrong in rules.items() if is_wrong]
+
+
+def _are_distinct(values: Sequence[int]) -> bool:
+    return 0 < len(values) == len(set(values))
+
+
+def _is_done(cell: Cell) -> bool:
+    return all(_is_measured(cell.estimator_folder(v)) for v in (BASELINE, *cell.config.augmentation_variants))
 
 
 def _stages(cell: Cell) -> Iterator[int]:

@@ -29,7 +29,6 @@ Recipe = Mapping[str, str | int | float]  # whatever decides the content of the 
 FILE_NAME = "Redirected_samples.h5"
 FORMAT_VERSION = 1
 ENTRIES = ("image", "gaze", "head", "real")
-_PARTS = ".redirected"
 _ROWS_A_CHUNK = 256  # of the small entries
 _MAX_LINES = 10
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
@@ -74,7 +73,7 @@ class RedirectedWriter:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, dict(recipe)
-        self.folder = path.parent / _PARTS
+        self.folder = _parts(path)
         if self.folder.exists():
             self._keep_or_remove()
         if not self.folder.exists():
@@ -164,9 +163,14 @@ def _new_entry(group: h5py.Group, name: str, value: np.ndarray) -> h5py.Dataset:
     )
 
 
+def _parts(path: Path) -> Path:
+    """The folder of the persons that are done, as long as the file is not."""
+    return path.with_name(f".{path.name}.parts")
+
+
 def remove_parts(path: Path) -> None:
     """Remove what an unfinished writer of `path` left beside it, if anything."""
-    shutil.rmtree(path.parent / _PARTS, ignore_errors=True)
+    shutil.rmtree(_parts(path), ignore_errors=True)
 
 
 class RedirectedDataset(Dataset):

@@ -139,7 +139,7 @@ def prepare(config: Config) -> Run:
     if not is_set(path):
         start = "or start from a file that does: config/estimator-compact.json"
         raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator, {start}.")
-    if not config.evaluate_only and not config.synthetic_data:
+    if not (config.evaluate_only or config.synthetic_data or is_set(config.redirected_file)):
         _require_training_file(config.gazecapture_file)
     tune_cpu(config.num_threads)
     if config.evaluate_only:
@@ -148,9 +148,12 @@ def prepare(config: Config) -> Run:
     run = Run(config, which, device, trainer, None, [])
     require_writable(run.folder / "evaluation", f"{which}_savepath")
     build.make_missing_data(config)
-    if trainer is not None:
+    if not config.evaluate_only:
         run.train_set = build.build_estimator_training_set(config)
-        _check_facts(trainer, run.train_set, which)
+        if trainer is not None:
+            _check_facts(trainer, run.train_set, which)
+        else:
+            _refuse_other_data(config, which, run.train_set)
     run.test_sets = build.build_test_sets(config, in_pairs=False)
     if config.evaluate_only and not run.test_sets:
         keys = "gazecapture_file, mpiigaze_file, columbia_file, eyediap_file"
@@ -170,6 +173,12 @@ def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect here."""
     if config.compile:
         yield "compile has no effect on an estimator."
+    if config.evaluate_only and is_set(config.redirected_file):
+        yield "redirected_file has no effect with evaluate_only; estimators are measured on real images."
+    if is_set(config.redirected_file) and "estimator_num_labeled_samples" in config.sources:
+        yield "estimator_num_labeled_samples has no effect with redirected_file; all of its images are used."
+    if "num_labeled_samples" in config.sources and not config.augmentation_labels:
+        yield "num_labeled_samples is of redirectors; an estimator's is estimator_num_labeled_samples."
 
 
 def is_trained(path: str) -> bool:
@@ -229,6 +238,17 @@ def _check_facts(trainer: EstimatorTrainer, train_set: LabeledImages, which: str
     """Says what is not as it was when the training stopped. Raises ValueError if the data does not fill a batch."""
     consequence = "the training goes on with those given now"
     _say_what_changed(trainer.stored, trainer.facts(train_set), which, consequence)
+
+
+def _refuse_other_data(config: Config, which: str, train_set: LabeledImages) -> None:
+    """Raises ValueError if the finished training in the folder was not on this data."""
+    last = facts_file(estimator_checkpoint(getattr(config, f"{which}_savepath"), config.estimator_num_steps))
+    known = json.loads(last.read_text()) if last.is_file() else {}
+    if known.get("data", train_set.name) != train_set.name:
+        raise ValueError(
+            f"{which}_savepath: the estimator there was trained on '{known['data']}', not on '{train_set.name}'. "
+            "Choose another folder."
+        )
 
 
 def _say_what_changed(known: Mapping[str, object], now: Mapping[str, object], which: str, consequence: str) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
 from core import Config, ConfigError, build, load_config
 from core.config_default import is_set
+from core.estimation import training_state
 from core.evaluator import Measurements, evaluate
 from core.generation import Generation
 from core.report import Pictures, picture_name, sample_pairs, write_report
@@ -243,6 +244,7 @@ def prepare(config: Config) -> Run:
         build.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
     generation = build.plan_redirected(config, train_set) if config.store_redirect_dataset else None
     if generation is not None:
+        require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
         is_done = config.skip_training or start >= config.num_training_steps
         generation.check(checkpoint_path(folder, start) if is_done else None, build.estimator_hashes(config)["gazenet"])
     estimators = _estimators(config, train_set, test_sets, device)
@@ -263,6 +265,8 @@ def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect."""
     if config.num_labeled_samples and not config.semi_supervised:
         yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
+    if config.augmentation_labels:
+        yield "augmentation_labels has no effect here; the experiment is run by train_facenet.py."
 
 
 def _measures(config: Config) -> bool:
@@ -319,8 +323,24 @@ def _estimators(
         path = getattr(config, f"{which}_savepath")
         if is_set(path) and not is_trained(path):
             validation = [dataset for dataset in test_sets if dataset.name == build.VALIDATION.name]
-            train_configured(config, which, train_set or build.build_training_set(config), validation, device)
+            labels = _labels_for(config, which)
+            train_configured(labels, which, train_set or build.build_training_set(config), validation, device)
+    for which in wanted:
+        path = Path(getattr(config, f"{which}_savepath"))
+        if training_state(path).is_file():
+            raise ValueError(
+                f"{which}_savepath: the training of the estimator at {path} is not finished. Finish it by the command "
+                "that began it, or set train_missing_estimators."
+            )
     return {which: build.build_estimator(config, which).to(device) for which in wanted}
+
+
+def _labels_for(config: Config, which: str) -> Config:
+    """The configuration with the labels that an estimator may be trained on: those of the redirector, if it has few."""
+    most = config.estimator_num_labeled_samples
+    if which == "gazenet" and config.semi_supervised:
+        most = min(most, config.num_labeled_samples)
+    return config.model_copy(update={"estimator_num_labeled_samples": most, "redirected_file": "."})
 
 
 def snapshot(path: Path, run_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What redirected data is worth: errors of estimators without and with it, as a table, JSON and a plot."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,11 +98,12 @@ def _means(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
     ):
         values = _errors(outcomes, dataset, angle, count, variant)
         if values:
-            error, gain = spread(values), spread(differences(outcomes, dataset, angle, count, variant))
+            error, gains = spread(values), differences(outcomes, dataset, angle, count, variant)
+            gain = spread(gains) if gains else Spread(math.nan, None)
             rows.append({
                 "dataset": dataset, "angle": angle, "num_labels": count, "variant": variant, "seeds": len(values),
                 "mean_deg": error.mean, "standard_error_deg": error.error,
-                "difference_deg": gain.mean, "difference_standard_error_deg": gain.error,
+                "difference_deg": gain.mean if gains else None, "difference_standard_error_deg": gain.error,
             })  # fmt: skip
     return rows
 
@@ -127,8 +129,9 @@ def _row(outcomes: Sequence[Outcome], dataset: str, angle: str, num_labels: int,
     for variant in variants:
         values = _errors(outcomes, dataset, angle, num_labels, variant)
         cell = str(spread(values)) if values else "-"
-        if values and variant != BASELINE:
-            gain = spread(differences(outcomes, dataset, angle, num_labels, variant))
+        gains = differences(outcomes, dataset, angle, num_labels, variant)
+        if gains and variant != BASELINE:
+            gain = spread(gains)
             cell += f" ({gain.mean:+.2f}" + (f" ± {gain.error:.2f})" if gain.error is not None else ")")
         cells.append(cell)
     seeds = len(_errors(outcomes, dataset, angle, num_labels, BASELINE))

@@ -18,7 +18,7 @@ from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from models.discriminator import PatchDiscriminator
 from models.gazeheadnet import Estimator
-from models.load_pretrained_model import find_estimator_checkpoint, load_estimator
+from models.load_pretrained_model import facts_file, find_estimator_checkpoint, load_estimator
 from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.st_ed import STED, st_ed_factors
@@ -240,9 +240,14 @@ def build_estimator(config: Config, which: str) -> Estimator:
     path, backbone = getattr(config, f"{which}_savepath"), getattr(config, f"{which}_backbone")
     estimator = load_estimator(path, backbone, key=f"{which}_savepath")
     file = find_estimator_checkpoint(path)
-    beside = file.with_name(file.name.removesuffix(".pth.tar") + ".json")
     # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
-    size = json.loads(beside.read_text()).get("image_size", 128) if beside.is_file() else 128
+    facts = json.loads(facts_file(file).read_text()) if facts_file(file).is_file() else {}
+    size, labels = facts.get("image_size", 128), facts.get("samples", 0)
+    if which == "gazenet" and config.semi_supervised and labels > config.num_labeled_samples:
+        say(
+            f"warning: the estimator at {file} was trained with {labels} labels, more than num_labeled_samples "
+            f"({config.num_labeled_samples}): the redirector learns from them through it."
+        )
     if backbone in ("vgg16", "resnet50") and size != config.image_size:
         raise ValueError(
             f"{which}_savepath: {file} was trained on images of {size} px, but image_size is {config.image_size}. "

@@ -223,11 +223,15 @@ def is_set(path: str) -> bool:
 _WEIGHTS = [key for key in Config.model_fields if key.startswith("coeff_")]
 
 
+_SAME_IN_ALL_VARIANTS = {"redirected_file", "estimator_num_labeled_samples", "estimator_test_interval"}
+
+
 def _wrong_variants(variants: Mapping[str, Mapping[str, Any]]) -> str:
     """'name: key, ...' of settings that a variant of the augmentation experiment cannot have."""
     problems = []
     for name, settings in variants.items():
         wrong = {key for key in settings if not key.startswith(("redirected_", "estimator_"))}
+        wrong |= settings.keys() & _SAME_IN_ALL_VARIANTS
         try:
             Config(**settings)
         except ValidationError as error:
@@ -279,7 +283,7 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          (f"and the other factors give {embedding} embedding values, fewer than the {side} x {side} innermost map"
           " of the decoder; set more, or more densenet_blocks.")),
         ("augmentation_variants", "", bool(wrong := _wrong_variants(c.augmentation_variants)),
-         f"has what is no setting of redirected data or of estimators ({wrong}); --help lists those."),
+         f"has what no variant can set ({wrong}); settings of redirected data and of estimators can be set."),
     ]  # fmt: skip
     return [
         (key, problem)

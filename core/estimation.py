@@ -42,6 +42,7 @@ class LabeledImages(Protocol):
     """What an estimator is trained on: entries `image` (3, S, S) uint8 RGB, `gaze` and `head` (2,) radians."""
 
     name: str
+    path: Path
     image_size: int
 
     def __len__(self) -> int: ...
@@ -180,8 +181,8 @@ class EstimatorTrainer:
         """What the weights come from, as plain data for the JSON beside them."""
         return {
             **asdict(self.recipe), "colour_jitter": COLOUR_JITTER.get(self.recipe.backbone, 0.0),
-            "data": dataset.name, "samples": self._num_samples(dataset), "image_size": dataset.image_size,
-            "initialisation": self.initialisation,
+            "data": dataset.name, "file": str(dataset.path), "samples": self._num_samples(dataset),
+            "image_size": dataset.image_size, "initialisation": self.initialisation,
         }  # fmt: skip
 
     def _num_samples(self, dataset: LabeledImages) -> int:

@@ -119,13 +119,13 @@ def write_evaluation(folder: Path, results: Sequence[Estimates], facts: Mapping[
         "report.json": json.dumps({**facts, "datasets": summaries}, indent=2) + "\n",
         "report.md": _markdown(summaries, facts),
     }
-    for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
     for result in results:
         for kind, draw in (("errors", error_figure), ("angles", angle_figure)):
             with atomic_write(folder / plot_name(result.name, kind)) as temporary:
                 draw(result).savefig(temporary, format="png", dpi=100)
+    for name, text in reversed(texts.items()):  # report.json last: it says that the rest is there
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text)
     return folder / "report.md"
 
 

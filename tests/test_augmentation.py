@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from core import estimator_report
+from core import build, estimation, estimator_report
 from core.augmentation_report import BASELINE, Outcome, differences, spread, write_augmentation_report
-from dataset_augmented import FILE_NAME
+from dataset import GazeDataset, labeled_subset
+from dataset_augmented import FILE_NAME, RedirectedDataset
 from tests.tiny import write_dataset
 from train_facenet import main
 
@@ -27,6 +29,12 @@ def test_differences_are_of_the_same_seed_and_labels() -> None:
     outcomes = [outcome(0, BASELINE, 5.0), outcome(1, BASELINE, 7.0), outcome(0, "both", 4.5), outcome(1, "both", 6.0)]
     outcomes += [outcome(0, BASELINE, 50.0, num_labels=99), outcome(2, "both", 1.0)]  # others' labels; no baseline
     assert differences(outcomes, "gc/test", "gaze", 8, "both") == [-0.5, -1.0]
+
+
+def test_a_variant_without_its_baseline_has_no_difference(tmp_path: Path) -> None:
+    alone = Outcome(8, 0, "both", {"gc/test": {"gaze": 4.5, "head": 1.0}, "mpi": {"gaze": 6.0, "head": 2.0}})
+    path = write_augmentation_report(tmp_path, [outcome(0, BASELINE, 5.0), alone], {})
+    assert "| 8 | 0 | - | 6.00 |" in path.read_text()
 
 
 def test_the_report_has_means_differences_and_a_plot(tmp_path: Path) -> None:
@@ -81,13 +89,23 @@ def test_every_stage_is_done_once_and_ends_in_a_table(setup: Path, capsys: pytes
     assert {row["seed"] for row in outcomes} == {0, 1}
 
 
-def test_the_estimator_and_the_redirector_know_the_same_labels(setup: Path) -> None:
-    assert main(["config.json", "--augmentation-seeds", "[5]", "--augmentation-labels", "[6]"]) == 0
-    cell = setup / "run/labels_6/seed_5"
-    of_redirector = json.loads((cell / "redirector" / "config.json").read_text())
-    assert (of_redirector["num_labeled_samples"], of_redirector["seed"]) == (6, 5)
-    assert of_redirector["gazenet_savepath"] == "run/labels_6/seed_5/baseline"
-    assert json.loads((cell / "baseline/checkpoints/best.json").read_text())["seed"] == 5
+def test_every_stage_knows_the_same_labels(setup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+
+    def remember(*arguments: int) -> np.ndarray:
+        chosen.append((arguments[0], labeled_subset(*arguments).tolist()))
+        return labeled_subset(*arguments)
+
+    for module in (estimation, build):
+        monkeypatch.setattr(module, "labeled_subset", remember)
+    flags = ["--augmentation-seeds", "[5]", "--augmentation-labels", "[6]", "--augmentation-variants", '{"both": {}}']
+    assert main(["config.json", *flags]) == 0
+    of_train_persons = [entries for total, entries in chosen if total == 12 and len(entries) == 6]
+    assert len(of_train_persons) >= 3  # the baseline, the redirector, the redirection
+    assert all(entries == labeled_subset(12, 6, 5).tolist() for entries in of_train_persons)
+    known = GazeDataset("gc.h5", persons=["00000", "00001"]).labels()[labeled_subset(12, 6, 5)]
+    file = RedirectedDataset(f"run/labels_6/seed_5/variant_both/{FILE_NAME}", "real")
+    assert np.array_equal(file.labels(), known)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +114,13 @@ def test_the_estimator_and_the_redirector_know_the_same_labels(setup: Path) -> N
         (["--num-training-steps", "3"], "num_training_steps.*choose another save_path"),
         (["--augmentation-variants", '{"both": {"redirected_use": "real"}}'], "augmentation_variants\\['both'\\]"),
         (["--augmentation-labels", "[6, 900]"], "900.*12"),
+        (["--augmentation-labels", "[6, 3]"], "3 labels do not fill a batch"),
+        (["--augmentation-seeds", "[]"], "names no seed"),
+        (["--augmentation-seeds", "[0, 0]"], "one twice"),
+        (["--redirected-per-sample", "3"], "redirected_per_sample.*choose another save_path"),
+        (["--augmentation-variants", '{"a<5": {}, "a>5": {}}'], "two names"),
+        (["--augmentation-variants", '{"a": {"redirected_file": "x.h5"}}'], "a: redirected_file"),
+        (["--evaluate-only"], "evaluate_only"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(

@@ -242,7 +242,7 @@ def test_a_file_that_is_not_torchvisions_is_refused_by_its_keys(tmp_path: Path):
     file = _save(state, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"estimator_init: .*weights.pth.*missing \(features.28.weight\).*unexpected"):
         load_imagenet_weights(build_estimator("vgg16"), "vgg16", file)
-    with pytest.raises(ValueError, match="estimator_init: .*resnet50.*missing .*vgg16-397923af|resnet50-0676ba61"):
+    with pytest.raises(ValueError, match="estimator_init: .*resnet50.*missing .*(vgg16-397923af|resnet50-0676ba61)"):
         load_imagenet_weights(build_estimator("resnet50"), "resnet50", file)
 
 

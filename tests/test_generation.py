@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from core.generation import Generation, draw_targets, plan_generation, source_sha256
 from dataset import GazeDataset, labeled_subset
-from dataset_augmented import ENTRIES, RedirectedDataset
+from dataset_augmented import ENTRIES, FILE_NAME, RedirectedDataset
 from models.gazeheadnet import Estimate
 from models.geometry import angular_error_deg
 from models.redirector import Redirector
@@ -242,13 +242,14 @@ def fail_after(batches: int, data: GazeDataset, path: Path, **settings: object) 
 def test_going_on_equals_an_uninterrupted_run_and_repeats_no_person(data: GazeDataset, tmp_path: Path) -> None:
     generate(data, tmp_path / "whole" / "r.h5", num_labeled=24, batch_size=2)
     fail_after(5, data, tmp_path / "parts" / "r.h5", num_labeled=24)  # in the middle of the second person
-    (tmp_path / "parts" / ".redirected" / ".00001.h5.77.tmp").write_bytes(b"of a kill")
-    (tmp_path / "parts" / ".redirected" / "whole").write_bytes(b"of a kill while they were joined")
+    parts = tmp_path / "parts" / ".r.h5.parts"
+    (parts / ".00001.h5.77.tmp").write_bytes(b"of a kill")
+    (parts / "whole").write_bytes(b"of a kill while they were joined")
     again = Failing()
     generate(data, tmp_path / "parts" / "r.h5", redirector=again, num_labeled=24, batch_size=2)
     assert again.done == 9  # three batches for each of the other persons
     assert equal(content(tmp_path / "whole" / "r.h5"), content(tmp_path / "parts" / "r.h5"))
-    assert not (tmp_path / "parts" / ".redirected").exists()
+    assert not parts.exists()
 
 
 @pytest.mark.parametrize("change", [{"weights": b"trained on"}, {"seed": 4}, {"truncated": True}, {"num_labeled": 23}])
@@ -384,7 +385,7 @@ def test_kill_9_in_the_middle_and_the_same_command_again(setup: Path) -> None:
     whole = (setup / "run" / "Redirected_samples.h5").rename(setup / "whole.h5")
     command = [sys.executable, str(ROOT / "train_st_ed.py"), *FLAGS, "--skip-training", "--load-step", "6"]
     process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    parts = setup / "run" / ".redirected"
+    parts = setup / "run" / f".{FILE_NAME}.parts"
     while not list(parts.glob("[0-9]*.h5")):
         assert process.poll() is None
         time.sleep(0.001)

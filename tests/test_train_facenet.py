@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence(setup: Path, capsys: pytest.C
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: Loss is not finite at step") and "estimator_learning_rate" in message
     assert "details in gaze/error.txt" in message and (setup / "gaze" / "error.txt").is_file()
-    assert find_estimator_checkpoint("gaze") is None or find_estimator_checkpoint("gaze").name == "best.pth.tar"
+    assert not is_trained("gaze")
 
 
 def test_the_embedded_data_set_is_made_where_it_is_missing(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,6 +165,22 @@ def test_a_checkpoint_is_used_with_the_colour_setting_it_was_trained_with(
     assert main(["config.json", "--skip-training", "--load-step", "6", "--carry-colour"]) == 0
 
 
+def test_a_missing_estimator_of_the_losses_learns_from_no_more_labels_than_the_redirector(setup: Path) -> None:
+    flags = ["--train-missing-estimators", "--gazenet-savepath", "fresh", "--estimator-num-steps", "1"]
+    flags += ["--estimator-batch-size", "4", "--semi-supervised", "--num-labeled-samples", "5"]
+    assert main(["config.json", *flags, "--redirected-file", "elsewhere/r.h5", "--store-redirect-dataset"]) == 0
+    assert json.loads((setup / "fresh/checkpoints/best.json").read_text())["samples"] == 5
+    assert (setup / "elsewhere" / "r.h5").is_file()
+
+
+def test_an_estimator_whose_training_is_not_finished_is_not_used(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (setup / "train" / "checkpoints" / "training_state.pt").touch()
+    assert main(["config.json"]) == 2
+    assert "gazenet_savepath: the training of the estimator at train is not finished" in capsys.readouterr().err
+
+
 def test_a_test_set_without_pairs_is_left_out(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_dataset(setup / "mpi.h5", persons=2, samples=1)
     assert main(["config.json", "--mpiigaze-file", "mpi.h5"]) == 0
