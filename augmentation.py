@@ -82,7 +82,8 @@ class Cell:
         return self.config.augmentation_variants.get(variant, {})
 
     def _with(self, settings: Mapping[str, object]) -> Config:
-        return Config(**self.config.model_dump() | {"seed": self.seed} | dict(settings))
+        own = {"seed": self.seed, "augmentation_labels": ()}
+        return Config(**self.config.model_dump() | own | dict(settings))
 
     def outcome(self, variant: str) -> Outcome:
         """What the estimator's own evaluation found."""
