@@ -32,7 +32,7 @@ from models.load_pretrained_model import (
 from utils import atomic_write, batch_to_device, file_sha256, load_state, read_torch_file
 
 FORMAT_VERSION = 1
-# The compact networks see few persons: skin and light must not matter. Worth 0.1 to 0.2 degrees on others.
+# The compact networks see few persons: skin and light must not matter.
 COLOUR_JITTER = {"compact": 0.2, "compact-residual": 0.2}
 IN_MEMORY_BYTES = 1_000_000_000
 BEST_BY = "gc/val"  # whose gaze and head error decides which weights are the best
@@ -127,7 +127,6 @@ class EstimatorTrainer:
     def __init__(self, recipe: Recipe, device: torch.device, weights: Path | None = None) -> None:
         self.recipe, self.device = recipe, device
         self.initialisation = f"{weights.name}, sha256 {file_sha256(weights)}" if weights else "random"
-        # Channels last is about a quarter faster on a CPU.
         estimator = _fresh_estimator(recipe.backbone, recipe.seed, weights)
         self.estimator = estimator.to(device, memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.Adam(
