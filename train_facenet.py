@@ -177,6 +177,12 @@ def _ignored(config: Config) -> Iterator[str]:
         yield "redirected_file has no effect with evaluate_only; estimators are measured on real images."
     if is_set(config.redirected_file) and "estimator_num_labeled_samples" in config.sources:
         yield "estimator_num_labeled_samples has no effect with redirected_file; all of its images are used."
+    if (
+        config.estimator_real_share is not None
+        and not is_set(config.redirected_file)
+        and not config.augmentation_labels
+    ):
+        yield "estimator_real_share has no effect without redirected_file; all images are real."
     if "num_labeled_samples" in config.sources and not config.augmentation_labels:
         yield "num_labeled_samples is of redirectors; an estimator's is estimator_num_labeled_samples."
 
@@ -277,6 +283,7 @@ def recipe(config: Config, which: str) -> Recipe:
         # Of a redirected data set all is used: the number of labels was chosen when it was made.
         num_labeled_samples=None if is_set(config.redirected_file) else config.estimator_num_labeled_samples,
         precision=config.precision,
+        real_share=config.estimator_real_share if is_set(config.redirected_file) else None,
     )
 
 

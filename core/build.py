@@ -214,11 +214,21 @@ def plan_redirected(config: Config, dataset: GazeDataset) -> Generation:
     Raises ValueError if there are fewer labels than asked for, or too few or too alike to draw targets.
     """
     num_labeled = config.num_labeled_samples if config.semi_supervised else len(dataset)
+    labeled, unlabeled = labeled_subset(len(dataset), num_labeled, config.seed), None
+    if more := config.redirected_unlabeled_samples:
+        if num_labeled + more > len(dataset):
+            raise ValueError(
+                f"redirected_unlabeled_samples: {more} asked for beside {num_labeled} labelled ones, "
+                f"{len(dataset)} samples in the data. Set at most {len(dataset) - num_labeled}."
+            )
+        # The next ones of the same shuffle.
+        unlabeled = np.setdiff1d(labeled_subset(len(dataset), num_labeled + more, config.seed), labeled)
     return plan_generation(
         Path(config.redirected_file) if is_set(config.redirected_file) else Path(config.save_path) / FILE_NAME,
         dataset,
-        labeled_subset(len(dataset), num_labeled, config.seed),
+        labeled,
         seed=config.seed,
+        unlabeled=unlabeled,
         per_sample=config.redirected_per_sample,
         images=config.redirected_images,
         bandwidth=config.redirected_bandwidth,

@@ -118,6 +118,9 @@ class Config(BaseModel):
     estimator_decay_steps: Count = _key(50000, "steps between two decays of its learning rate")
     estimator_flip: bool = _key(False, "mirror half of an estimator's training images and their yaw labels")
     estimator_num_labeled_samples: Count = _key(50000, "labelled images an estimator is trained on, at most")
+    estimator_real_share: float | None = _key(
+        None, "share of a batch that real images fill beside redirected ones; null: mixed as they come", gt=0, lt=1
+    )
     estimator_test_interval: Natural = _key(5000, "steps between two validations of an estimator; 0: at the end only")
     estimator_save_interval: Natural = _key(5000, "steps between two saves of its training state; 0: at the end only")
 
@@ -144,7 +147,8 @@ class Config(BaseModel):
     store_redirect_dataset: bool = _key(False, "redirect the labelled images after the training, into a data set")
     redirected_file: str = _key(".", "it; '.': Redirected_samples.h5 in save_path, and none for train_facenet.py")
     redirected_use: Literal["both", "real", "redirected"] = _key("both", "its images that train_facenet.py trains with")
-    redirected_per_sample: Count = _key(1, "redirected images for each labelled one")
+    redirected_per_sample: Count = _key(1, "redirected images made from each")
+    redirected_unlabeled_samples: Natural = _key(0, "images without a label to redirect as well")
     redirected_images: Literal["uint8", "float32"] = _key("uint8", "their pixels; float32: [-1, 1], as published")
     redirected_bandwidth: Positive = _key(1.0, "factor of the bandwidth (Scott's) of the targets' density estimate")
     redirected_truncated: bool = _key(False, "draw targets only inside the range of the labels")

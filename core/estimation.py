@@ -5,7 +5,7 @@ Source: ST-ED, section 4, its supplementary and its release.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -59,6 +59,7 @@ class Recipe:
     flip: mirror half of the images and their yaw labels.
     num_labeled_samples: use at most so many, drawn over all persons; None for all.
     precision: of the network in training; it is always measured in float32.
+    real_share: of each batch, of data that has redirected images, too; None for all of them mixed.
     """
 
     backbone: str
@@ -73,6 +74,7 @@ class Recipe:
     flip: bool = False
     num_labeled_samples: int | None = None
     precision: str = "float32"
+    real_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,10 +214,7 @@ class EstimatorTrainer:
         """
         facts, recipe = self.facts(dataset), self.recipe
         labeled = labeled_subset(len(dataset), self._num_samples(dataset), recipe.seed).tolist()
-        order = IndexSampler(
-            dataset, batch_size=recipe.batch_size, seed=recipe.seed, start_step=self.step,
-            num_steps=recipe.num_steps, candidates=np.arange(len(labeled)),
-        )  # fmt: skip
+        order = self._order(dataset, labeled)
         self.save(folder, facts)
         with progress_bar(recipe.num_steps, self.step, f"estimator '{recipe.backbone}'") as bar:
             for batch in _training_batches(Subset(dataset, labeled), order, num_workers, self.device):
@@ -227,6 +226,30 @@ class EstimatorTrainer:
         if self.step < recipe.num_steps:
             self.save(folder, facts)
         return self.step == recipe.num_steps
+
+    def _order(self, dataset: LabeledImages, used: Sequence[int]) -> Iterable[list[int]]:
+        """Batches of positions in the entries `used`, from the present step on, `real_share` of each batch real."""
+        recipe = self.recipe
+
+        def batches(candidates: np.ndarray, size: int) -> IndexSampler:
+            return IndexSampler(
+                dataset, batch_size=size, seed=recipe.seed, start_step=self.step, num_steps=recipe.num_steps,
+                candidates=candidates,
+            )  # fmt: skip
+
+        if recipe.real_share is None:
+            return batches(np.arange(len(used)), recipe.batch_size)
+        num_real = min(max(1, round(recipe.real_share * recipe.batch_size)), recipe.batch_size - 1)
+        real = dataset.is_real[used]
+        sizes = {True: num_real, False: recipe.batch_size - num_real}
+        for kind, name in ((True, "real"), (False, "redirected")):
+            if (count := int((real == kind).sum())) < sizes[kind]:
+                raise ValueError(
+                    f"{dataset.path}: {count} {name} images, fewer than the {sizes[kind]} of a batch that "
+                    f"estimator_real_share {recipe.real_share:g} asks for. Change it, or lower estimator_batch_size."
+                )
+        parts = [batches(np.flatnonzero(real == kind), size) for kind, size in sizes.items()]
+        return (first + second for first, second in zip(*parts, strict=True))
 
     def _housekeeping(
         self,
@@ -309,7 +332,7 @@ def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimato
 
 
 def _training_batches(
-    dataset: Subset, order: IndexSampler, num_workers: int, device: torch.device
+    dataset: Subset, order: Iterable[list[int]], num_workers: int, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
     names = ("image", "gaze", "head")
     if len(dataset) * dataset[0]["image"].numel() < IN_MEMORY_BYTES:

@@ -1,4 +1,4 @@
-"""Makes the redirected data set: draws targets, redirects each labelled image to them, leaves out what misses them.
+"""Makes the redirected data set: draws targets, redirects images to them, leaves out what misses them.
 
 Source: ST-ED, section 4 (semi-supervised gaze estimation), and its release.
 """
@@ -29,12 +29,19 @@ LOOKED_AT = 16  # images that identify a source; all of them would take an hour 
 
 
 def draw_targets(
-    labels: np.ndarray, per_sample: int, *, seed: int, bandwidth: float = 1.0, truncated: bool = False
+    labels: np.ndarray,
+    per_sample: int,
+    *,
+    seed: int,
+    num_samples: int | None = None,
+    bandwidth: float = 1.0,
+    truncated: bool = False,
 ) -> np.ndarray:
-    """(N, per_sample, 4) float32: angles drawn from a Gaussian kernel density estimate over the labels (N, 4).
+    """(num_samples, per_sample, 4) float32: angles from a Gaussian kernel density estimate over the labels (N, 4).
 
     A function of the arguments alone, drawn all at once: who deals them out, and in which order, changes nothing.
-    bandwidth: factor of Scott's.  truncated: draw again what lies outside the range of the labels in any angle.
+    num_samples: None for as many as there are labels.  bandwidth: factor of Scott's.
+    truncated: draw again what lies outside the range of the labels in any angle.
     Raises ValueError if the labels are too few or too alike to estimate a density, or hardly any draw is inside.
     """
     labels = np.asarray(labels, np.float64)
@@ -46,12 +53,13 @@ def draw_targets(
         centres = labels[random.integers(len(labels), size=count)]
         return centres + random.standard_normal((count, len(ANGLES))) @ root.T
 
-    targets, low, high = draw(len(labels) * per_sample), labels.min(0), labels.max(0)
+    num_samples = len(labels) if num_samples is None else num_samples
+    targets, low, high = draw(num_samples * per_sample), labels.min(0), labels.max(0)
     outside = np.arange(len(targets)) if truncated else np.empty(0, int)
     for _ in range(MAX_REDRAWS):
         outside = outside[((targets[outside] < low) | (targets[outside] > high)).any(axis=1)]
         if not outside.size:
-            return targets.astype(np.float32).reshape(len(labels), per_sample, len(ANGLES))
+            return targets.astype(np.float32).reshape(num_samples, per_sample, len(ANGLES))
         targets[outside] = draw(len(outside))
     raise ValueError(
         f"redirected_truncated: {len(outside)} of {len(targets)} targets are outside the range of the labels after "
@@ -105,7 +113,8 @@ def target_errors_deg(estimator: nn.Module, images: Tensor, targets: Tensor) -> 
 class Generation:
     """A redirected data set to be written; every random draw is done.
 
-    entries: (N,) labelled images of the data set, ascending.  targets: (N, K, 4) radians.
+    entries: (N,) images of the data set, ascending.  is_labeled: (N,) bool; an image without a label is redirected,
+    but is not in the file itself.  targets: (N, K, 4) radians.
     max_error: degrees that gaze and head may be off as the training estimator sees them; None keeps everything.
     recipe: all that decides the content, but for the networks.
     """
@@ -113,6 +122,7 @@ class Generation:
     path: Path
     dataset: GazeDataset
     entries: np.ndarray
+    is_labeled: np.ndarray
     targets: np.ndarray
     images: Literal["uint8", "float32"]
     max_error: float | None
@@ -126,9 +136,12 @@ class Generation:
         if not is_complete(self.path, self._recipe(checkpoint, estimator_sha256) if checkpoint else None):
             count, copies, _ = self.targets.shape
             image_bytes = 3 * self.dataset.image_size**2 * (1 if self.images == "uint8" else 4)
+            num_labeled = int(self.is_labeled.sum())
+            others = f" and {count - num_labeled} without a label" if count > num_labeled else ""
+            size = (num_labeled + count * copies) * image_bytes / 1e9
             say(
-                f"Redirected data set: {count} labelled images, {copies} redirected of each, about "
-                f"{count * (1 + copies) * image_bytes / 1e9:.2g} GB at {self.path} (twice that while it is written)."
+                f"Redirected data set: {num_labeled} labelled images{others}, {copies} redirected of each, about "
+                f"{size:.2g} GB at {self.path} (twice that while it is written)."
             )
 
     def _recipe(self, checkpoint: Path, estimator_sha256: str) -> Recipe:
@@ -211,6 +224,7 @@ class Generation:
         batch, targets = batch_to_device(batch, device), torch.from_numpy(self.targets[rows]).to(device)
         redirected = redirect_batch(redirector, batch["image"], targets)
         kept = torch.ones(len(rows), 1 + targets.shape[1], dtype=torch.bool, device=device)
+        kept[:, 0] = torch.from_numpy(self.is_labeled[rows])
         counts = dict.fromkeys(("left_out", "left_out_gaze", "left_out_head"), 0)
         if self.max_error is not None:
             # Not "error > max_error": an error that is not a number is one, too.
@@ -247,27 +261,33 @@ class Generation:
 def plan_generation(
     path: Path,
     dataset: GazeDataset,
-    entries: np.ndarray,
+    labeled: np.ndarray,
     *,
     seed: int,
+    unlabeled: np.ndarray | None = None,
     per_sample: int = 1,
     images: Literal["uint8", "float32"] = "uint8",
     bandwidth: float = 1.0,
     truncated: bool = False,
     max_error: float | None = None,
 ) -> Generation:
-    """Draw the targets of these labelled entries and note what decides the file's content.
+    """Draw the targets of these entries and note what decides the file's content.
 
+    labeled, unlabeled: entries that are redirected; the labels of the first alone say where targets are.
     Raises ValueError as `draw_targets` does.
     """
-    entries = np.sort(entries)
-    targets = draw_targets(dataset.labels()[entries], per_sample, seed=seed, bandwidth=bandwidth, truncated=truncated)
+    labeled = np.sort(labeled)
+    entries = labeled if unlabeled is None else np.union1d(labeled, unlabeled)
+    labels = dataset.labels()[labeled]
+    targets = draw_targets(
+        labels, per_sample, seed=seed, num_samples=len(entries), bandwidth=bandwidth, truncated=truncated
+    )
     recipe = {
         "format_version": FORMAT_VERSION,
         "source_sha256": source_sha256(dataset, entries),
         "targets_sha256": _targets_sha256(targets),
         "seed": seed,
-        "num_labeled_samples": len(entries),
+        "num_labeled_samples": len(labeled),
         "image_size": dataset.image_size,
         "redirected_per_sample": per_sample,
         "redirected_images": images,
@@ -275,7 +295,9 @@ def plan_generation(
         "redirected_truncated": truncated,
         "redirected_max_error": math.inf if max_error is None else max_error,
     }
-    return Generation(path, dataset, entries, targets, images, max_error, recipe)
+    if len(entries) > len(labeled):
+        recipe["redirected_unlabeled_samples"] = len(entries) - len(labeled)
+    return Generation(path, dataset, entries, np.isin(entries, labeled), targets, images, max_error, recipe)
 
 
 def source_sha256(dataset: GazeDataset, entries: np.ndarray) -> str:

@@ -53,7 +53,8 @@ NEW_DEFAULTS: dict[str, Any] = {
     "estimator": "gazenet", "evaluate_only": False, "estimator_init": "imagenet", "estimator_test_interval": 5000,
     "estimator_save_interval": 5000, "redirected_file": ".", "redirected_use": "both", "redirected_per_sample": 1,
     "redirected_images": "uint8", "redirected_bandwidth": 1.0, "redirected_truncated": False,
-    "redirected_max_error": None, "augmentation_labels": (), "augmentation_seeds": (0,),
+    "redirected_max_error": None, "redirected_unlabeled_samples": 0, "estimator_real_share": None,
+    "augmentation_labels": (), "augmentation_seeds": (0,),
     "augmentation_variants": {"real and redirected": {}},
 }  # fmt: skip
 ST_ED: dict[str, Any] = {

@@ -439,6 +439,40 @@ def test_at_most_the_labelled_samples_are_used_and_too_few_are_refused(faces: Ga
         _train(faces, tmp_path / "out", num_labeled_samples=10)
 
 
+class Mixed:
+    """Twenty real entries among sixty; the gaze pitch of an entry is its index."""
+
+    name, path, image_size = "mixed", Path("mixed.h5"), 64
+    is_real = np.arange(60) % 3 == 0
+
+    def __len__(self) -> int:
+        return len(self.is_real)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        gaze = torch.tensor([float(index), 0])
+        return {"image": torch.zeros(3, 64, 64, dtype=torch.uint8), "gaze": gaze, "head": gaze}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_share_of_real_images_holds_in_every_batch(
+    in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[np.ndarray] = []
+
+    def note(self: EstimatorTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
+        seen.append(batch["gaze"][:, 0].numpy().astype(int))
+        self.step += 1
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(EstimatorTrainer, "train_step", note)
+    monkeypatch.setattr(estimation, "IN_MEMORY_BYTES", 1_000_000_000 * in_memory)
+    _train(Mixed(), tmp_path / "out", num_steps=5, real_share=0.25)
+    assert [Mixed.is_real[batch].sum() for batch in seen] == [4] * 5  # of 16
+    assert sorted(i for batch in seen for i in batch if i % 3 == 0) == list(range(0, 60, 3))  # each once an epoch
+    with pytest.raises(ValueError, match="20 real images, fewer than the 29 .* estimator_real_share 0.9 asks for"):
+        _train(Mixed(), tmp_path / "other", batch_size=32, real_share=0.9)
+
+
 @pytest.mark.parametrize("label", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_update(label: float, faces: GazeDataset):
     trainer = EstimatorTrainer(Recipe("compact", **RECIPE), CPU)

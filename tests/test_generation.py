@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.generation import Generation, draw_targets, plan_generation, source_sha256
+from core.generation import Generation, draw_targets, plan_generation, redirect_batch, source_sha256
 from dataset import GazeDataset, labeled_subset
 from dataset_augmented import ENTRIES, FILE_NAME, RedirectedDataset
 from models.gazeheadnet import Estimate
@@ -47,16 +47,27 @@ def generate(
     **settings: object,
 ) -> Generation:
     """Write the redirected data set of a tiny redirector; its checkpoint is a file of `weights`."""
-    path.parent.mkdir(exist_ok=True)
-    checkpoint = path.with_name("6.pt")
-    checkpoint.write_bytes(weights)
     entries = labeled_subset(len(data), num_labeled)
     generation = plan_generation(path, data, entries, **{"seed": 3, **settings})
+    write(generation, redirector, estimator, weights, batch_size, workers)
+    return generation
+
+
+def write(
+    generation: Generation,
+    redirector: Redirector | None = None,
+    estimator: nn.Module | None = None,
+    weights: bytes = b"weights",
+    batch_size: int = 4,
+    workers: int = 0,
+) -> None:
+    generation.path.parent.mkdir(exist_ok=True)
+    checkpoint = generation.path.with_name("6.pt")
+    checkpoint.write_bytes(weights)
     generation.write(
         redirector or tiny_redirector(), checkpoint, 6, estimator=estimator, estimator_sha256="e",
         batch_size=batch_size, device=torch.device("cpu"), workers=workers, code_revision="c",
     )  # fmt: skip
-    return generation
 
 
 def content(path: Path) -> dict[str, np.ndarray]:
@@ -161,6 +172,31 @@ def test_several_redirected_images_of_each_follow_it(data: GazeDataset, tmp_path
     assert np.array_equal(written["00001/head"].reshape(6, 4, 2)[:, 1:], generation.targets[6:12, :, 2:])
     images = written["00001/image"].reshape(6, 4, -1)
     assert not np.array_equal(images[:, 1], images[:, 2])
+
+
+def test_images_without_a_label_are_redirected_to_targets_of_the_labelled_ones_and_stay_out_themselves(
+    data: GazeDataset, tmp_path: Path
+) -> None:
+    labeled, unlabeled = np.arange(0, 24, 3), np.array([1, 7, 20])
+    data.labels()  # reads them all
+    data._labels[unlabeled] = 9.0  # labels that nobody may use
+    generation = plan_generation(tmp_path / "r.h5", data, labeled, seed=3, unlabeled=unlabeled)
+    assert np.array_equal(
+        generation.targets, draw_targets(data.labels()[labeled], 1, seed=3, num_samples=len(labeled) + 3)
+    )
+    write(generation)
+    written = RedirectedDataset(tmp_path / "r.h5")
+    assert written.is_real.sum() == 8 and len(written) == 8 + 11
+    assert np.array_equal(written.labels()[~written.is_real], generation.targets[:, 0])
+    source = data[1]["image"]
+    redirected = [written[i]["image"] for i in np.flatnonzero(~written.is_real)[:2]]
+    assert generation.entries[:2].tolist() == [0, 1]
+    targets = torch.from_numpy(generation.targets[1])
+    with torch.no_grad():
+        direct = redirect_batch(tiny_redirector().eval(), image_to_float(source)[None], targets[None])[0, 0]
+    assert (image_to_uint8(direct).int() - redirected[1].int()).abs().max() <= 1
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert file.attrs["num_labeled_samples"] == 8 and file.attrs["redirected_unlabeled_samples"] == 3
 
 
 def test_float32_images_are_in_the_published_range(data: GazeDataset, tmp_path: Path) -> None:
