@@ -1,6 +1,8 @@
 """Weights and inputs by formula, so that a golden needs to store outputs only."""
 
 import hashlib
+import re
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,19 @@ def fill(module: nn.Module, arithmetic: Literal["float32", "float64"] = "float32
     state = module.state_dict()
     for key, value in state.items():
         value.copy_(torch.from_numpy(_entry(prefix + key, tuple(value.shape), np.dtype(arithmetic))))
+    return module
+
+
+def fill_latent(module: nn.Module) -> nn.Module:
+    """The same for e4e, StyleGAN2, ArcFace and the latent discriminator, in float32; returns the module.
+
+    Keys are those of the bare module.  Blur kernels keep their values.
+    """
+    state = module.state_dict()
+    for key, value in state.items():
+        if not key.endswith("kernel"):
+            rule = _latent_rule(key, value.ndim, norm=key.removesuffix("weight") + "running_mean" in state)
+            value.copy_(torch.from_numpy(np.asarray(rule(_normal(key, tuple(value.shape))), dtype=np.float32)))
     return module
 
 
@@ -41,10 +56,36 @@ def assert_golden(x: Tensor, golden: dict, of_std: float = 1e-4, of_l2: float = 
     assert abs(flat.norm().item() / golden["l2"] - 1) <= of_l2
 
 
+def _normal(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little")
+    return np.random.RandomState(seed).standard_normal(int(np.prod(shape))).astype(np.float32).reshape(shape)
+
+
+def _latent_rule(key: str, ndim: int, norm: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """The first line that fits; norm: the entry has a `running_mean` beside it."""
+    f = np.float32
+    rules: list[tuple[str, bool, Callable[[np.ndarray], np.ndarray]]] = [
+        (r".*num_batches_tracked", True, np.zeros_like),
+        (r".*running_mean", True, lambda v: f(0.1) * v),
+        (r".*running_var", True, lambda v: f(1) + f(0.1) * np.abs(v)),
+        (r"noises\..*|input\.input", True, lambda v: v),
+        (r"style\.\d+\.bias", True, lambda v: f(10) * v),
+        (r".*modulation\.bias", True, lambda v: f(1) + f(0.1) * v),
+        (r".*bias", True, lambda v: f(0.1) * v),
+        (r".*weight", ndim == 1 and norm, lambda v: f(1) + f(0.1) * v),
+        (r".*noise\.weight", True, lambda v: f(0.1) * v),
+        (r".*weight", ndim == 1, lambda v: f(0.25) + f(0.1) * v),
+        (r"style\.\d+\.weight", True, lambda v: f(100) * v),
+        (r".*modulation\.weight|styles\.\d+\.linear\.weight", True, lambda v: v),
+        (r".*", ndim == 5, lambda v: v),
+        (r".*", True, lambda v: v / np.sqrt(f(v.size // v.shape[0]))),
+    ]
+    return next(rule for pattern, applies, rule in rules if applies and re.fullmatch(pattern, key))
+
+
 def _entry(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     name, count = key.rpartition(".")[2], int(np.prod(shape))
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little")
-    v = np.random.RandomState(seed).standard_normal(count).astype(np.float32).reshape(shape).astype(dtype)
+    v = _normal(key, shape).astype(dtype)
     one, tenth = dtype.type(1), dtype.type(0.1)
     if name == "num_batches_tracked":
         v = np.zeros(shape)
