@@ -1,4 +1,4 @@
-"""The terms of ST-ED's objective, each a pure function. Source: ST-ED, section 3.3.
+"""The terms of the objectives, each a pure function. Source: ST-ED, section 3.3, unless another is named.
 
 Angles are radians, angular terms are mean degrees. Everything is computed in at least float32.
 """
@@ -19,6 +19,11 @@ def l1(image_hat: Tensor, image: Tensor) -> Tensor:
     return (at_least_float32(image_hat) - image).abs().mean()
 
 
+def l2(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared difference of two images or codes of one shape."""
+    return (at_least_float32(x_hat) - x).square().mean()
+
+
 def angle(condition: Tensor, label: Tensor) -> Tensor:
     """Mean angle in degrees between (B, 2) conditions and labels."""
     return angular_error_deg(condition, label).mean()
@@ -33,6 +38,38 @@ def adversarial(logits: Tensor, polarity: float) -> Tensor:
 def discriminator(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
     """Mean of the discriminator's error on real and on fake patches."""
     return (adversarial(logits_fake, FAKE) + adversarial(logits_real, REAL)) / 2
+
+
+def latent_adversarial_real(logits: Tensor) -> Tensor:
+    """Cost of latent codes not being taken for real, mean softplus(-logit).
+
+    For the discriminator's step on real codes, and for the encoder's on its own: there logits are (B, rows, 1).
+    """
+    return F.softplus(-at_least_float32(logits)).mean()
+
+
+def latent_adversarial_fake(logits: Tensor) -> Tensor:
+    """Cost of latent codes not being taken for an encoder's, mean softplus(logit)."""
+    return F.softplus(at_least_float32(logits)).mean()
+
+
+def r1_penalty(logits: Tensor, codes: Tensor) -> Tensor:
+    """Batch mean of the squared norm of the logits' gradient by real codes, which must require a gradient.
+
+    e4e's discriminator takes (10 / 2) * 16 times this as a step of its own every 16 steps.
+    Source: R1 of "Which training methods for GANs do actually converge?"
+    """
+    (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), codes, create_graph=True)
+    return at_least_float32(gradient).square().flatten(1).sum(dim=1).mean()
+
+
+def delta_regularisation(codes: Tensor) -> Tensor:
+    """How far the rows of (B, rows, style_dim) codes are from the first: sum over rows of the batch's mean l2 norm.
+
+    Give it rows 0..stage of an encoder that is trained in stages.
+    """
+    codes = at_least_float32(codes)
+    return torch.linalg.vector_norm(codes[:, 1:] - codes[:, :1], dim=2).mean(dim=0).sum()
 
 
 def cosine_distance(u: Tensor, v: Tensor) -> Tensor:

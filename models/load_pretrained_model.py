@@ -1,16 +1,33 @@
-"""Published, torchvision's and own weights into our modules, strictly: never a silent start with random ones."""
+"""Published, torchvision's and own weights into our modules, strictly: never a silent start with random ones.
+
+What is returned for use is frozen. What a training left in a file beside the weights is not looked at; all else must
+fit key by key.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_Weights
 
+from core.tracking import say
+from models.arcface import ArcFace
+from models.e4e import E4EEncoder
 from models.gazeheadCompact import CompactGazeHeadNet, CompactResidualGazeHeadNet
 from models.gazeheadnet import Estimator, GazeHeadNet
 from models.gazeheadResnet import GazeHeadResNet
+from models.pretrained_files import (
+    arcface_sizes,
+    build_filled,
+    encoder_sizes,
+    entries_below,
+    generator_sizes,
+    read_pretrained_file,
+    tensors_by_name,
+)
+from models.stylegan2 import Generator
 from utils import file_sha256, load_state, read_torch_file, strip_module_prefix
 
 BACKBONES: dict[str, Callable[[], Estimator]] = {
@@ -20,6 +37,8 @@ BACKBONES: dict[str, Callable[[], Estimator]] = {
     "compact-residual": CompactResidualGazeHeadNet,
 }
 PUBLISHED_FILES = {"vgg16": "baseline_estimator_vgg.tar", "resnet50": "baseline_estimator_resnet.tar"}
+E4E_FILE, ARCFACE_FILE, STYLEGAN2_FILE = "e4e_ffhq_encode.pt", "r50_backbone.pth", "stylegan2.pt"
+AVERAGED_CODES = 10000
 IMAGENET_URLS = {"vgg16": VGG16_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
 
 
@@ -44,10 +63,7 @@ def load_estimator(path: str | Path, backbone: str, *, key: str) -> Estimator:
             f"{key}: no weights of a '{backbone}' estimator at {estimator_checkpoint(path, 0)}. {remedy}"
         )
     estimator = build_estimator(backbone)
-    try:
-        state = read_torch_file(file)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error} {remedy}") from error
+    state = read_pretrained_file(file, key, remedy)
     load_state(estimator, state, where=f"{key}: {file} ('{backbone}' estimator)", remedy=remedy)
     return estimator.freeze()
 
@@ -145,3 +161,67 @@ def load_imagenet_weights(estimator: Estimator, backbone: str, file: Path) -> No
         state = counts | {k: v for k, v in strip_module_prefix(state).items() if not k.startswith(head)}
     remedy = f"Get torchvision's weights from {IMAGENET_URLS[backbone]}, or set estimator_init to none."
     load_state(part, state, where=f"estimator_init: {file} (torchvision's {backbone})", remedy=remedy)
+
+
+def load_e4e(path: str | Path, *, key: str = "e4e_weights") -> tuple[E4EEncoder, Generator, Tensor]:
+    """e4e's encoder, its StyleGAN2 generator and the average latent, to which the encoder's offsets are added.
+
+    path: a dictionary with `state_dict` (encoder.*, decoder.*) and `latent_avg`, as e4e's release saves it.  key: the
+    configuration key the path comes from, for the messages.
+    The third is (rows, style_dim): the file's; else zeros, where the file's options say that the encoder was trained
+    without; else the mean of mapped random codes, as e4e does it, and the log says so.
+    Raises FileNotFoundError, or ValueError that says what does not fit, with the keys.
+    """
+    where, remedy = f"{key}: {path}", _download_again(E4E_FILE)
+    content = read_pretrained_file(path, key, remedy)
+    state = tensors_by_name(content, where, remedy, entry="state_dict")
+
+    def build() -> nn.ModuleDict:
+        generator = Generator(**generator_sizes(entries_below("decoder.", state)))
+        encoder = E4EEncoder(**encoder_sizes(entries_below("encoder.", state), generator.num_rows))
+        return nn.ModuleDict({"encoder": encoder, "decoder": generator})
+
+    pair = build_filled(build, state, where, remedy)
+    encoder, generator = pair["encoder"].freeze(), pair["decoder"].freeze()
+    return encoder, generator, _latent_avg(content, generator, where, remedy)
+
+
+def load_stylegan2(path: str | Path, *, key: str = "stylegan2_weights") -> Generator:
+    """StyleGAN2's averaged generator, the entry `g_ema` of a checkpoint of the 2019 PyTorch port; any size.
+
+    Raises FileNotFoundError, or ValueError that says what does not fit, with the keys.
+    """
+    where = f"{key}: {path}"
+    remedy = "Give a StyleGAN2 checkpoint in the layout of the PyTorch port, with the entry 'g_ema'."
+    state = tensors_by_name(read_pretrained_file(path, key, remedy), where, remedy, entry="g_ema")
+    return build_filled(lambda: Generator(**generator_sizes(state)), state, where, remedy).freeze()
+
+
+def load_arcface(path: str | Path, *, key: str = "arcface_weights") -> ArcFace:
+    """insightface's recognition network, a flat dictionary of its tensors.
+
+    Raises FileNotFoundError, or ValueError that says what does not fit, with the keys.
+    """
+    where, remedy = f"{key}: {path}", _download_again(ARCFACE_FILE)
+    state = tensors_by_name(read_pretrained_file(path, key, remedy), where, remedy)
+    return build_filled(lambda: ArcFace(**arcface_sizes(state)), state, where, remedy).freeze()
+
+
+def _latent_avg(content: Mapping[str, object], generator: Generator, where: str, remedy: str) -> Tensor:
+    shape = (generator.num_rows, generator.style_dim)
+    average, options = content.get("latent_avg"), content.get("opts")
+    if isinstance(average, Tensor) and average.shape in (shape, shape[1:]):
+        return average.detach().float().expand(shape).clone()
+    if average is not None:
+        found = tuple(average.shape) if isinstance(average, Tensor) else type(average).__name__
+        raise ValueError(f"{where}: latent_avg is {found}, expected {shape}. {remedy}")
+    if isinstance(options, Mapping) and options.get("start_from_latent_avg") is False:
+        say(f"{where}: has no latent_avg, and its encoder was trained without one: zeros are added.")
+        return torch.zeros(shape)
+    say(f"{where}: has no latent_avg; the mean of {AVERAGED_CODES} mapped random codes (seed 0) takes its place.")
+    mean = generator.mean_w(AVERAGED_CODES, torch.Generator().manual_seed(0))
+    return mean.expand(shape).clone()
+
+
+def _download_again(name: str) -> str:
+    return f"Download {name} again (pretrained_models/README.md has the link), or set the path to where it is."

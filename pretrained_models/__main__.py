@@ -1,0 +1,137 @@
+"""`python -m pretrained_models`: which of the published files are here, their sha256, and whether they load."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from checkpoints_manager import checkpoint_path, load_checkpoint
+from core import load_config
+from core.build import build_discriminator, build_redirector
+from models.load_pretrained_model import (
+    ARCFACE_FILE,
+    E4E_FILE,
+    IMAGENET_URLS,
+    PUBLISHED_FILES,
+    STYLEGAN2_FILE,
+    build_estimator,
+    estimator_checkpoint,
+    load_arcface,
+    load_e4e,
+    load_estimator,
+    load_imagenet_weights,
+    load_stylegan2,
+)
+from models.perceptual import TRUNK, build_lpips
+from utils import file_sha256
+
+ROOT = Path(__file__).resolve().parent.parent
+ST_ED_STEP = 206865
+
+
+class Published(NamedTuple):
+    """A file by its published name.
+
+    key: the configuration key that points at it.  places: where it may lie.  load: raises ValueError, OSError or
+    ImportError with the reason if it cannot be used.  sha256: how its hash begins, where the publisher says so.
+    """
+
+    name: str
+    key: str
+    places: tuple[Path, ...]
+    load: Callable[[Path], object]
+    sha256: str = ""
+
+
+def published_files(folder: Path) -> list[Published]:
+    """What this code can use, with its places in the folder of weights (and where else a training looks)."""
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    files = [
+        Published(E4E_FILE, "e4e_weights", (folder / E4E_FILE,), load_e4e),
+        Published(ARCFACE_FILE, "arcface_weights", (folder / ARCFACE_FILE,), load_arcface),
+    ]
+    for key, backbone, name in (
+        ("gazenet_savepath", "vgg16", "estimator_vgg"),
+        ("eval_gazenet_savepath", "resnet50", "estimator_resnet"),
+    ):
+        places = (estimator_checkpoint(folder / name, 0), folder / PUBLISHED_FILES[backbone])
+        load = partial(load_estimator, backbone=backbone, key=key)
+        files.append(Published(PUBLISHED_FILES[backbone], key, places, load))
+    in_run = checkpoint_path(Path("runs/ST-ED"), ST_ED_STEP)
+    files += [
+        Published(in_run.name, "save_path, load_step", (in_run, folder / in_run.name), load_st_ed),
+        Published(STYLEGAN2_FILE, "stylegan2_weights", (folder / STYLEGAN2_FILE,), load_stylegan2),
+        Published(TRUNK, "lpips_weights", (folder / TRUNK, hub / TRUNK), build_lpips, _hash_in(TRUNK)),
+    ]
+    for backbone, url in IMAGENET_URLS.items():
+        name, load = Path(url).name, partial(_load_imagenet, backbone)
+        files.append(Published(name, "estimator_init", (folder / name, hub / name), load, _hash_in(name)))
+    return files
+
+
+def load_st_ed(file: Path) -> None:
+    """Loads a redirector and its discriminator of the published sizes.
+
+    Raises ValueError, naming the entry and the keys, if the file does not hold them.
+    """
+    config = load_config([str(ROOT / "config" / "ST-ED.json")])
+    with torch.device("meta"):
+        redirector, discriminator = build_redirector(config), build_discriminator(config)
+    modules = {"encoder": redirector.encoder, "decoder": redirector.decoder, "discriminator": discriminator}
+    load_checkpoint(file, {name: module.to_empty(device="cpu") for name, module in modules.items()})
+
+
+def check(published: Published, file: Path) -> tuple[str, str]:
+    """The file's sha256, and why it cannot be used: '' if it can."""
+    digest = file_sha256(file)
+    if not digest.startswith(published.sha256):
+        return digest, f"sha256 should begin with {published.sha256}. Download it again."
+    try:
+        published.load(file)
+    except (ValueError, OSError, ImportError) as error:
+        return digest, str(error)
+    return digest, ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table. Returns 0 if every file that is there loads, 1 if one does not, 2 without the folder."""
+    parser = argparse.ArgumentParser(prog="python -m pretrained_models", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("pretrained_models"), help="where the files are kept")
+    folder = parser.parse_args(argv).folder
+    if not folder.is_dir():
+        print(f"error: --folder: {folder}: no such folder.", file=sys.stderr)
+        return 2
+    _print_row("file", "configuration key", "MB", "loads")
+    num_bad = 0
+    for published in published_files(folder):
+        found = [file for file in published.places if file.is_file()]
+        for file in found:
+            digest, problem = check(published, file)
+            num_bad += bool(problem)
+            _print_row(published.name, published.key, f"{file.stat().st_size / 1e6:.1f}", "NO" if problem else "yes")
+            print(f"    {file}\n    sha256 {digest}" + f"\n    {problem}" * bool(problem))
+        if not found:
+            _print_row(published.name, published.key, "-", "not there")
+            print(f"    expected at {' or '.join(map(str, published.places))}")
+    return int(num_bad > 0)
+
+
+def _load_imagenet(backbone: str, file: Path) -> None:
+    load_imagenet_weights(build_estimator(backbone), backbone, file)
+
+
+def _hash_in(name: str) -> str:
+    """torchvision ends a file's name with the first digits of its hash."""
+    return Path(name).stem.rpartition("-")[2]
+
+
+def _print_row(name: str, key: str, size: str, loads: str) -> None:
+    print(f"{name:<30} {key:<24} {size:>8}  {loads}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
