@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"python -m preprocess {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
