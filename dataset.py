@@ -75,6 +75,7 @@ class GazeDataset(Dataset):
             wanted, self.missing_persons = _select_persons(self.path, found, persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)
+            problems += self._inspect(file, counts)
         if image_size is None and len(sizes) > 1:
             problems.append(f"images of several sizes {sorted(sizes)}: choose an image_size")
         if problems:
@@ -83,6 +84,10 @@ class GazeDataset(Dataset):
         self._build_index(counts, pick_at_least_per_person or 1)
         self._file: h5py.File | None = None
         self._handles: dict[int, _Handle] = {}
+
+    def _inspect(self, file: h5py.File, counts: dict[str, int]) -> list[str]:
+        """What else is wrong with the file, where a kind of data set has more in it. counts: of the persons so far."""
+        return []
 
     def _build_index(self, counts: dict[str, int], at_least: int) -> None:
         self.dropped_persons = [person for person, count in counts.items() if count < at_least]
@@ -160,18 +165,26 @@ class GazeDataset(Dataset):
 
     def _load_labels(self, person: int) -> None:
         start, stop = self.person_start[person : person + 2]
-        try:
-            labels = self._group(person)["labels"][()][:, :4]
-        except _READ_ERRORS as error:
-            self._unreadable(person, "labels", error)
-        bad = np.flatnonzero(~np.isfinite(labels).all(axis=1))
-        if bad.size:
-            raise ValueError(
-                f"{self.path}: person {self.person_ids[person]!r} has labels that are not finite, {bad.size} "
-                f"of {len(labels)}, the first at index {bad[0]}. Re-run preprocessing without them."
-            )
+        labels = self._read_rows(person, "labels")[:, :4]
+        self._require(person, "labels that are not finite", ~np.isfinite(labels).all(axis=1))
         self._labels[start:stop] = labels
         self._has_labels[person] = True
+
+    def _read_rows(self, person: int, name: str) -> np.ndarray:
+        """All of one of the person's data sets."""
+        try:
+            return self._group(person)[name][()]
+        except _READ_ERRORS as error:
+            self._unreadable(person, name, error)
+
+    def _require(self, person: int, what: str, is_bad: np.ndarray) -> None:
+        """Raises ValueError if any sample of a person `is_bad` (N,)."""
+        bad = np.flatnonzero(is_bad)
+        if bad.size:
+            raise ValueError(
+                f"{self.path}: person {self.person_ids[person]!r} has {what}, {bad.size} "
+                f"of {len(is_bad)}, the first at index {bad[0]}. Re-run preprocessing without them."
+            )
 
     def _group(self, person: int) -> h5py.Group:
         if self._file is None:

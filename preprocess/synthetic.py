@@ -3,6 +3,14 @@
 `python -m preprocess synthetic --out DIR` makes a training file, three files with other statistics for a
 full offline evaluation, a person split and a contact sheet. Labels follow the ST-ED preprocessing: pitch > 0
 is up, yaw > 0 is towards image left, (0, 0) is straight into the normalised camera.
+
+With `--aligned S` each file NAME_128.h5 of patches comes with NAME_aligned_S.h5: FFHQ-aligned faces of the same
+samples, in the same groups and order, as seen by an un-normalised camera at the same place. A group holds
+`pixels` (N, S, S, 3) uint8 RGB; `labels` (N, 8) float32, those of the patches, hence in the normalised camera's
+frame; `homography` (N, 3, 3) float64, pixel coordinates of the aligned face to those of the normalised patch of
+`patch_size` pixels; `points` (N, 5, 2) float64, eyes, nose tip and mouth corners in aligned pixels (column, row),
+image left first. Pixel coordinates are integers at the centres of pixels. Root attributes beside those of the
+patches' file: `view` 'ffhq-aligned' and `patch_size`, 128 whatever the size of the patches written.
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ import shutil
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -27,9 +35,11 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from .synthetic_aligned import PATCH_SIZE, render_aligned_person
 from .synthetic_samples import DOMAINS, VARIATIONS, Domain, render_person
 
 VERSION = 1
+SIZES = (64, 128, 256)
 SPLIT_FILE, SHEET_FILE = "gazecapture_split.json", "contact_sheet.png"
 
 
@@ -49,13 +59,13 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
 
 
-def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndarray]]:
-    """render_person over jobs, in order, with few results waiting."""
+def _render_all(render: Callable, jobs: list[tuple], workers: int) -> Iterator:
+    """render over jobs, in order, with few results waiting."""
     if workers == 1:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
-            yield from (render_person(*job) for job in jobs)
+            yield from (render(*job) for job in jobs)
         finally:
             cv2.setNumThreads(threads)
         return
@@ -63,7 +73,7 @@ def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndar
     waiting, rest = deque(), iter(jobs)
     try:
         for job in rest:
-            waiting.append(pool.submit(render_person, *job))
+            waiting.append(pool.submit(render, *job))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -72,12 +82,13 @@ def _render_all(jobs: list[tuple], workers: int) -> Iterator[tuple[ndarray, ndar
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_person(file: h5py.File, person_id: str, pixels: ndarray, labels: ndarray) -> None:
+def _write_person(file: h5py.File, person_id: str, pixels: ndarray, **others: ndarray) -> None:
     group = file.create_group(person_id)
     # Not compressed: lzf saves a tenth on noisy images, makes a read dearer (benchmarks/reading.py) and packs the
     # same pixels into different bytes from run to run.
     group.create_dataset("pixels", data=pixels, chunks=(1, *pixels.shape[1:]), track_times=False)
-    group.create_dataset("labels", data=labels, track_times=False)
+    for name, values in others.items():
+        group.create_dataset(name, data=values, track_times=False)
 
 
 def _draw_arrow(picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]) -> None:
@@ -100,12 +111,21 @@ def contact_sheet(rows: list[tuple[ndarray, ndarray]]) -> ndarray:
     return np.concatenate(lines, axis=0)
 
 
-def _check(persons: int, samples: int, seed: int, image_size: int, variation: str, workers: int | None) -> None:
+def _check(
+    persons: int,
+    samples: int,
+    seed: int,
+    image_size: int,
+    variation: str,
+    workers: int | None,
+    aligned_size: int | None,
+) -> None:
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
         (samples >= 1, "samples", samples, "at least 1"),
         (seed >= 0, "seed", seed, "0 or more"),
-        (image_size in (64, 128, 256), "image-size", image_size, "64, 128 or 256"),
+        (image_size in SIZES, "image-size", image_size, "64, 128 or 256"),
+        (aligned_size is None or aligned_size in SIZES, "aligned", aligned_size, "64, 128 or 256"),
         (variation in VARIATIONS, "variation", repr(variation), " or ".join(VARIATIONS)),
         (workers is None or workers >= 1, "workers", workers, "at least 1"),
     )
@@ -114,9 +134,14 @@ def _check(persons: int, samples: int, seed: int, image_size: int, variation: st
         raise ValueError("; ".join(problems) + ".")
 
 
-def output_names(image_size: int) -> list[str]:
+def output_names(image_size: int, aligned_size: int | None = None) -> list[str]:
     """The files a run writes."""
-    return [f"{d.name}_{image_size}.h5" for d in DOMAINS] + [SPLIT_FILE, SHEET_FILE]
+    aligned = [] if aligned_size is None else [_aligned_name(domain, aligned_size) for domain in DOMAINS]
+    return [f"{d.name}_{image_size}.h5" for d in DOMAINS] + aligned + [SPLIT_FILE, SHEET_FILE]
+
+
+def _aligned_name(domain: Domain, size: int) -> str:
+    return f"{domain.name}_aligned_{size}.h5"
 
 
 def make_dataset(
@@ -130,19 +155,22 @@ def make_dataset(
     workers: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    aligned_size: int | None = None,
 ) -> None:
     """Writes the embedded data set into `out`: four HDF5 files, a person split and a contact sheet.
 
+    aligned_size: of the FFHQ-aligned faces, four more files that leave the others as they are; None for none.
     The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
     appear only when all are complete. With several workers the caller's main module must be guarded by
     `__name__`.
     Raises ValueError for a bad argument and FileExistsError for existing output unless `overwrite`.
     """
-    _check(persons, samples, seed, image_size, variation, workers)
+    _check(persons, samples, seed, image_size, variation, workers, aligned_size)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: found the file {out}, expected a folder.")
-    existing = [name for name in output_names(image_size) if (out / name).exists()]
+    names = output_names(image_size, aligned_size)
+    existing = [name for name in names if (out / name).exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{out} already holds {', '.join(existing)}; pass --overwrite to replace them.")
     made = [p for p in (out, *out.parents) if not p.exists()]
@@ -151,7 +179,9 @@ def make_dataset(
     try:
         options = {"persons": persons, "samples": samples, "image_size": image_size}
         _write_all(partial, options, seed, variation, workers or _cpus(), progress)
-        for name in output_names(image_size):
+        if aligned_size is not None:
+            _write_aligned(partial, options, aligned_size, seed, variation, workers or _cpus(), progress)
+        for name in names:
             os.replace(partial / name, out / name)
     except BaseException:
         shutil.rmtree(partial)
@@ -168,18 +198,17 @@ def _cpus() -> int:
 
 def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: int, progress: bool) -> None:
     persons, samples, size = options["persons"], options["samples"], options["image_size"]
-    counts = [persons] + [min(max(2, persons // 8), 8)] * (len(DOMAINS) - 1)
-    jobs = [(seed, d, i, samples, size, VARIATIONS[variation]) for d, n in enumerate(counts) for i in range(n)]
+    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, variation)
     sheet: list[tuple[ndarray, ndarray]] = []
     bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic", disable=not progress)
-    results = _render_all(jobs, min(workers, len(jobs)))
+    results = _render_all(render_person, jobs, min(workers, len(jobs)))
     try:
         for domain, count in zip(DOMAINS, counts, strict=True):
             with h5py.File(folder / f"{domain.name}_{size}.h5", "w") as file:
                 _describe(file, domain, options, seed, variation)
                 for i in range(count):
                     pixels, labels = next(results)
-                    _write_person(file, domain.person_id(i), pixels, labels)
+                    _write_person(file, domain.person_id(i), pixels, labels=labels)
                     if i < (8 if domain is DOMAINS[0] else 1):
                         sheet.append((pixels[:10], labels[:10]))
                     bar.update(samples)
@@ -189,6 +218,37 @@ def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: 
     ids = [DOMAINS[0].person_id(i) for i in range(persons)]
     (folder / SPLIT_FILE).write_text(json.dumps(split_persons(ids), indent=1) + "\n")
     _write_picture(folder / SHEET_FILE, contact_sheet(sheet))
+
+
+def _write_aligned(
+    folder: Path, options: dict, size: int, seed: int, variation: str, workers: int, progress: bool
+) -> None:
+    persons, samples = options["persons"], options["samples"]
+    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, variation)
+    bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic, aligned", disable=not progress)
+    results = _render_all(render_aligned_person, jobs, min(workers, len(jobs)))
+    try:
+        for domain, count in zip(DOMAINS, counts, strict=True):
+            with h5py.File(folder / _aligned_name(domain, size), "w") as file:
+                _describe(file, domain, {**options, "aligned_size": size}, seed, variation)
+                file.attrs.update({"view": "ffhq-aligned", "patch_size": PATCH_SIZE})
+                for i in range(count):
+                    _write_person(file, domain.person_id(i), **next(results))
+                    bar.update(samples)
+    finally:
+        results.close()
+        bar.close()
+
+
+def _counts(persons: int) -> list[int]:
+    """Persons in each file."""
+    return [persons] + [min(max(2, persons // 8), 8)] * (len(DOMAINS) - 1)
+
+
+def _jobs(persons: int, samples: int, size: int, seed: int, variation: str) -> list[tuple]:
+    """Arguments of the renderer, file by file and person by person."""
+    counts = enumerate(_counts(persons))
+    return [(seed, d, i, samples, size, VARIATIONS[variation]) for d, n in counts for i in range(n)]
 
 
 def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variation: str) -> None:
@@ -225,6 +285,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--image-size", type=int, default=128, help="64, 128 or 256")
     parser.add_argument("--variation", default="calm", help="of light and background: calm or full")
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a CPU")
+    parser.add_argument(
+        "--aligned",
+        dest="aligned_size",
+        metavar="SIZE",
+        type=int,
+        default=None,
+        help="write FFHQ-aligned faces of the same samples, too, of 64, 128 or 256 pixels",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=_run)
 
@@ -232,4 +300,5 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     given = {k: v for k, v in vars(arguments).items() if k not in ("run", "command")}
     make_dataset(**given)
-    print(f"Wrote {', '.join(output_names(arguments.image_size))} to {arguments.out}.")
+    names = output_names(arguments.image_size, arguments.aligned_size)
+    print(f"Wrote {', '.join(names)} to {arguments.out}.")

@@ -22,13 +22,21 @@ def _opening(identity: Identity, scene: Scene, outward: ndarray, y: ndarray, pit
 
     outward: from the eye's middle towards the temple.  pitch: of the eye in the head; the lids follow it.
     """
+    upper, lower = lid_heights(identity, outward, scene.lid_open, pitch)
+    return y - upper, lower - y
+
+
+def lid_heights(
+    identity: Identity, outward: ndarray, lid_open: float = 0.0, pitch: float = 0.0
+) -> tuple[ndarray, ndarray]:
+    """y (mm) of the upper and the lower lid's rim; `outward` and `pitch` as in `_opening`."""
     t = np.clip(outward / identity.eye_width, -1, 1)
     arch = np.clip(1 - t * t, 0, 1)
     slope = -identity.eye_tilt * outward
     follow = np.clip(EYE_RADIUS * np.sin(pitch) * 0.55, -4.5, 2.0)
-    upper = -(identity.lid_upper + scene.lid_open + follow) * arch**0.62 * (1 - 0.12 * t)
-    lower = (identity.lid_lower + scene.lid_open - 0.35 * follow) * arch**0.75 * (1 + 0.12 * t)
-    return y - (upper + slope), (lower + slope) - y
+    upper = -(identity.lid_upper + lid_open + follow) * arch**0.62 * (1 - 0.12 * t)
+    lower = (identity.lid_lower + lid_open - 0.35 * follow) * arch**0.75 * (1 + 0.12 * t)
+    return upper + slope, lower + slope
 
 
 def _edge(distance: ndarray, width: float) -> ndarray:
@@ -66,7 +74,7 @@ def paint_eyes(picture: ndarray, place: ndarray, lit: ndarray, identity: Identit
 
 def _rays(view: View, rows: ndarray, columns: ndarray) -> ndarray:
     """Ways of light through pixels, (rows, columns, 3) float32 in the head frame, not normalised."""
-    x, y = np.meshgrid((columns - view.centre) / view.focal, (rows - view.centre) / view.focal)
+    x, y = view.to_plane(columns, rows)
     return cv2.transform(np.dstack([x, y, np.ones_like(x)]).astype(np.float32), view.rotation.T)
 
 
@@ -158,12 +166,12 @@ def paint_glasses(picture: ndarray, depth: ndarray, identity: Identity, scene: S
 
 
 def _draw_visible(mask: ndarray, line: ndarray, depth: ndarray, view: View) -> None:
-    size, at = view.size, view.project(line)
+    at = view.project(line)
     near = view.to_camera(line)[:, 2]
-    pixel = np.clip(np.rint(at).astype(int), 0, size - 1)
+    pixel = np.clip(np.rint(at).astype(int), 0, view.size - 1)
     seen = near < depth[pixel[:, 1], pixel[:, 0]] + 3
     points = np.rint(at * 16).astype(np.int32)
-    thickness = max(1, round(size * 1.6 / 128))
+    thickness = max(1, round(1.6 * view.scale))
     breaks = np.flatnonzero(seen[1:] != seen[:-1]) + 1
     runs = zip(np.split(points, breaks), np.split(seen, breaks), strict=True)
     visible = [run for run, shown in runs if shown[0] and len(run) > 1]

@@ -19,7 +19,7 @@ _FAR = np.iinfo(np.int32).max
 SHADOW_STEPS = (4.0, 8.0, 13.0, 20.0, 30.0, 42.0)
 
 
-def _pose(person: Person, scene: Scene) -> ndarray:
+def pose(person: Person, scene: Scene) -> ndarray:
     """Points in the head frame, with expression; the neck turns less than the head (its shading does not)."""
     position = person.position.copy()
     face = position[: len(person.smile)]
@@ -61,11 +61,12 @@ def _splat(columns: ndarray, rows: ndarray, depth: ndarray, size: int) -> tuple[
 
 
 def _refine(
-    index: ndarray, columns: ndarray, rows: ndarray, at: tuple[ndarray, ndarray]
+    index: ndarray, columns: ndarray, rows: ndarray, at: tuple[ndarray, ndarray], tolerance: float
 ) -> tuple[ndarray, ndarray, ndarray]:
     """One Newton step from the nearest point to the surface point that each pixel sees.
 
-    Returns its atlas coordinates x and y, and whether the step got there (not where a pit was closed).
+    Returns its atlas coordinates x and y, and whether the step got there, within `tolerance` pixels (not where a
+    pit was closed).
     """
     height, width = columns.shape
     v, u = np.divmod(index.astype(np.int32), np.int32(width))
@@ -86,16 +87,17 @@ def _refine(
     du = np.clip((along_u * vv - along_v * uv) * scale, -1.5, 1.5)
     dv = np.clip((along_v * uu - along_u * uv) * scale, -1.5, 1.5)
     missed = np.abs(dx - xu * du - xv * dv) + np.abs(dy - yu * du - yv * dv)
-    return (u + du).astype(np.float32), (v + dv).astype(np.float32), missed < 2.0 * max(1.0, len(index) / 128)
+    return (u + du).astype(np.float32), (v + dv).astype(np.float32), missed < 2 * tolerance
 
 
-def _shadow(depth: ndarray, light: ndarray, focal: float) -> ndarray:
+def _shadow(depth: ndarray, light: ndarray, view: View) -> ndarray:
     """Light that reaches each pixel, 0 to 1: the depth map is searched towards the light at half size."""
     small = np.ascontiguousarray(depth[::2, ::2])
-    scale = 0.5 * focal / DISTANCE
+    scale = 0.5 * view.focal / DISTANCE
+    sideways = view.turn @ light[:2]
     blocked = np.zeros_like(small)
     for step in SHADOW_STEPS:
-        shift = np.array([[1, 0, light[0] * step * scale], [0, 1, light[1] * step * scale]], np.float32)
+        shift = np.array([[1, 0, sideways[0] * step * scale], [0, 1, sideways[1] * step * scale]], np.float32)
         there = cv2.warpAffine(
             small,
             shift,
@@ -105,7 +107,7 @@ def _shadow(depth: ndarray, light: ndarray, focal: float) -> ndarray:
         )
         gap = small + light[2] * step - there
         blocked = np.maximum(blocked, np.clip((gap - 1.5) * 0.5, 0, 1) * (gap < 45))
-    lit = 1 - cv2.GaussianBlur(blocked, (0, 0), 1.1 * len(small) / 64)
+    lit = 1 - cv2.GaussianBlur(blocked, (0, 0), 1.1 * view.scale)
     return cv2.resize(lit, depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -138,7 +140,7 @@ def _soften_edges(picture: ndarray, depth: ndarray) -> None:
     picture += (cv2.GaussianBlur(picture, (3, 3), 0.9) - picture) * amount[..., None]
 
 
-def _backdrop(person: Person, scene: Scene, size: int) -> ndarray:
+def draw_backdrop(person: Person, scene: Scene, size: int) -> ndarray:
     """Linear RGB of what is behind the person: a soft gradient, and blobs where clutter is asked for."""
     top, bottom = (np.array(c, np.float32) for c in person.identity.backdrop)
     line = np.linspace(0, 1, size // 4, dtype=np.float32)
@@ -157,16 +159,15 @@ def _backdrop(person: Person, scene: Scene, size: int) -> ndarray:
 _NOISE = np.random.default_rng(7).standard_normal(2**18).astype(np.float32)
 
 
-def _develop(picture: ndarray, scene: Scene) -> ndarray:
-    """Linear RGB to uint8: exposure, tone curve, contrast, blur and noise."""
+def develop(picture: ndarray, scene: Scene, scale: float) -> ndarray:
+    """Linear RGB to uint8: exposure, tone curve, contrast, blur and noise. scale: of the blur, 1 for 128 pixels."""
     gain = np.float32(scene.exposure) * np.array(scene.tint, np.float32)
     picture = np.sqrt(np.clip(picture * gain, 0, 1.6))
     picture = picture * (1.12 - 0.14 * picture)
-    size = picture.shape[0]
     if scene.contrast != 1.0:
         picture = (picture - 0.5) * np.float32(scene.contrast) + np.float32(0.5)
     if scene.blur:
-        picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * size / 128)
+        picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * scale)
     picture = picture * np.float32(255)
     if scene.noise:
         start = np.random.default_rng(scene.seed + 1).integers(0, len(_NOISE) - picture.size)
@@ -176,10 +177,10 @@ def _develop(picture: ndarray, scene: Scene) -> ndarray:
 
 def _surface(position: ndarray, view: View) -> tuple[ndarray, ndarray, tuple[ndarray, ndarray], ndarray]:
     """What each pixel sees, (size, size): anything, exactly, where in the atlas (remap tables), cover 0-1."""
-    size, grid = view.size, min(view.size, 128)  # the atlas has points enough for 128 px
+    size = view.size
+    grid = min(size, round(size / view.scale))  # the atlas has points enough for a patch of 128 pixels
     x, y, z = cv2.split(cv2.transform(position, view.to_camera_matrix))
-    scale = np.float32(view.focal) / z
-    columns, rows = x * scale + np.float32(view.centre), y * scale + np.float32(view.centre)
+    columns, rows = view.to_pixels(x, y, z)
     ratio = np.float32(grid / size)
     index, hit = _splat((columns + 0.5) * ratio - 0.5, (rows + 0.5) * ratio - 0.5, z, grid)
     cover = np.clip((cv2.GaussianBlur(hit.astype(np.float32), (5, 5), 1.1) - 0.36) * 2.2, 0, 1)
@@ -188,24 +189,29 @@ def _surface(position: ndarray, view: View) -> tuple[ndarray, ndarray, tuple[nda
         index = nearest.astype(np.intp)
         cover = cv2.resize(cover, (size, size), interpolation=cv2.INTER_LINEAR)
     line = np.arange(size, dtype=np.float32)
-    u, v, exact = _refine(np.maximum(index, 0), columns, rows, (line[None], line[:, None]))
+    tolerance = max(1.0, view.scale)
+    u, v, exact = _refine(np.maximum(index, 0), columns, rows, (line[None], line[:, None]), tolerance)
     return index >= 0, exact, cv2.convertMaps(u, v, cv2.CV_16SC2), cover * (index >= 0)
 
 
 def render(person: Person, scene: Scene, size: int = 128) -> ndarray:
     """The picture of a person in a scene: (size, size, 3) RGB uint8."""
     view = make_view(scene, size)
-    position = _pose(person, scene)
+    return develop(paint(person, scene, view, draw_backdrop(person, scene, size)), scene, view.scale)
+
+
+def paint(person: Person, scene: Scene, view: View, backdrop: ndarray) -> ndarray:
+    """The person before a backdrop, (size, size, 3) linear RGB float32 as the view's camera sees it."""
+    position = pose(person, scene)
     seen, exact, tables, cover = _surface(position, view)
     atlas = person.normal, person.colour, position
     normal, colour, place = (cv2.remap(layer, *tables, cv2.INTER_LINEAR) for layer in atlas)
     depth = np.where(seen, cv2.transform(place, view.to_camera_matrix[2:]), np.float32(DISTANCE + 300))
-    lit = _shadow(depth, light_direction(scene), view.focal)
+    lit = _shadow(depth, light_direction(scene), view)
     picture = _shade(normal, colour, lit, scene, view.rotation)
     place[..., 2] += np.where(exact, 0, np.float32(1000))  # no eyes in closed pits
     paint_eyes(picture, place, lit, person.identity, scene, view)
     _soften_edges(picture, depth)
-    backdrop = _backdrop(person, scene, size)
     picture = backdrop + (picture - backdrop) * cover[..., None]
     paint_glasses(picture, depth, person.identity, scene, view)
-    return _develop(picture, scene)
+    return picture

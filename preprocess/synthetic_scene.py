@@ -60,9 +60,19 @@ class View:
         return FOCAL_128 * self.size / 128
 
     @property
+    def scale(self) -> float:
+        """Size of things in the picture, 1 for the patch of 128 pixels."""
+        return self.focal / FOCAL_128
+
+    @property
     def centre(self) -> float:
         """Pixel index of the optical axis, in both directions."""
         return self.size / 2 - 0.5
+
+    @property
+    def turn(self) -> ndarray:
+        """(2, 2): a small step in the camera's x and y to the picture's, at the face's centre and at its scale."""
+        return np.eye(2)
 
     @property
     def eye_point(self) -> ndarray:
@@ -79,10 +89,20 @@ class View:
         """(..., 3) mm from the head frame to the camera frame."""
         return (points - FACE_CENTRE) @ self.rotation.T + np.array([0.0, 0.0, DISTANCE])
 
+    def to_pixels(self, x: ndarray, y: ndarray, z: ndarray) -> tuple[ndarray, ndarray]:
+        """Pixel indices, columns and rows, of points in the camera frame; precision as given."""
+        scale = self.focal / z
+        return x * scale + self.centre, y * scale + self.centre
+
+    def to_plane(self, columns: ndarray, rows: ndarray) -> tuple[ndarray, ndarray]:
+        """x and y, (rows, columns) each, where the rays of a grid of pixels meet the camera's plane z = 1."""
+        x, y = np.meshgrid((columns - self.centre) / self.focal, (rows - self.centre) / self.focal)
+        return x, y
+
     def project(self, points: ndarray) -> ndarray:
         """(..., 3) mm in the head frame to (..., 2) pixel indices (column, row)."""
         camera = self.to_camera(np.asarray(points, np.float64))
-        return camera[..., :2] * (self.focal / camera[..., 2:]) + self.centre
+        return np.stack(self.to_pixels(*np.moveaxis(camera, -1, 0)), axis=-1)
 
 
 def head_rotation(pitch: float, yaw: float) -> ndarray:

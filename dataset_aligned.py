@@ -1,0 +1,137 @@
+"""FFHQ-aligned faces with the way to their normalised patch: what a redirector around a face generator reads.
+
+A file is laid out as `dataset` says, with the root attributes `view` 'ffhq-aligned' and `patch_size`, and with
+`homography` (N, 3, 3) and `points` (N, 5, 2) for each person: `preprocess/synthetic.py` describes them. A file of
+normalised patches will do, too, used as the published pipeline did: the patch itself is then the face.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset import GazeDataset
+
+VIEW = "ffhq-aligned"
+# Eyes, nose tip and mouth corners of an average head, image left first: mm to the right of, below and behind the
+# middle between the eyes. Ours, the mean of the embedded data set's persons.
+_HEAD_POINTS = np.array(
+    [[-32.5, -0.5, -3], [32.5, -0.5, -3], [0, 36, -38], [-23.5, 60, -10], [23.5, 60, -10]], np.float64
+)
+_FACE_CENTRE, _DISTANCE, _FOCAL = np.array([0.0, 30.0, 0.0]), 600.0, 500 / 128  # focal length in picture widths
+
+
+class AlignedDataset(GazeDataset):
+    """One HDF5 file of aligned faces, or of normalised patches: arguments, index and errors are GazeDataset's.
+
+    is_aligned: False for a file of patches. Its pictures show less than the generator knows of a face and have
+    the eyes and the mouth elsewhere; callers should log it.
+    """
+
+    is_aligned: bool
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str = "",
+        persons: Sequence[str] | None = None,
+        is_bgr: bool | None = None,
+        default_is_bgr: bool = False,
+        image_size: int | None = None,
+        pick_at_least_per_person: int | None = None,
+    ) -> None:
+        self._crops: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        super().__init__(
+            path,
+            name=name,
+            persons=persons,
+            is_bgr=is_bgr,
+            default_is_bgr=default_is_bgr,
+            image_size=image_size,
+            pick_at_least_per_person=pick_at_least_per_person,
+            equalize=False,  # encoders of natural faces were trained on such
+        )
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Tensor]:
+        """An entry as GazeDataset gives it, the image not equalised, with `crop` and `points`.
+
+        crop: (3, 3) float32, homogeneous coordinates in the normalised patch to those in the image, both from -1 to
+        1 between the outer edges of the pixels at the rim: the sampling grid of `models.recrop.warp`. The identity
+        for a file of patches.
+        points: (5, 2) float32, eyes, nose tip and mouth corners in the image's pixels (column, row), image left
+        first; integers are at pixel centres. For a file of patches those of an average head with the label's pose.
+        Raises as GazeDataset does, and ValueError where a homography is not invertible.
+        """
+        return super().__getitem__(index)
+
+    def _inspect(self, file: h5py.File, counts: dict[str, int]) -> list[str]:
+        view, groups = file.attrs.get("view"), {person: file[person] for person in counts}
+        view = view.decode(errors="replace") if isinstance(view, bytes) else view
+        self.is_aligned, self._patch_size = view == VIEW, file.attrs.get("patch_size")
+        if view is None and not any("homography" in group for group in groups.values()):
+            return []
+        if not self.is_aligned:
+            return [f"attribute view is {view!r}, expected {VIEW!r}, or none and no homographies"]
+        problems = []
+        if not isinstance(self._patch_size, int | np.integer) or self._patch_size < 1:
+            problems.append(f"attribute patch_size is {self._patch_size!r}, expected the patch's pixels a side")
+        for person, count in counts.items():
+            for name, shape in (("homography", (count, 3, 3)), ("points", (count, 5, 2))):
+                problems += [f"person {person!r}: {what}" for what in _wrong(groups[person].get(name), name, shape)]
+        return problems
+
+    def _entry(self, index: int, suffix: str) -> dict[str, Tensor]:
+        entry = super()._entry(index, suffix)
+        person, sample = int(self.person_of[index]), int(self.sample_of[index])
+        if self.is_aligned:
+            if person not in self._crops:
+                self._crops[person] = self._load_crops(person)
+            crop, points = (rows[sample] for rows in self._crops[person])
+        else:
+            crop, points = np.eye(3), average_points(self._labels[index, 2:])
+        points = (points + 1) * (self.image_size / 2) - 0.5
+        return entry | {
+            f"crop{suffix}": torch.from_numpy(crop.astype(np.float32)),
+            f"points{suffix}": torch.from_numpy(points.astype(np.float32)),
+        }
+
+    def _load_crops(self, person: int) -> tuple[np.ndarray, np.ndarray]:
+        """All of a person's crops and points, both in coordinates from -1 to 1."""
+        homography = self._read_rows(person, "homography").astype(np.float64)
+        points = self._read_rows(person, "points").astype(np.float64)
+        size = self._group(person)["pixels"].shape[1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            volume = np.linalg.det(homography / np.linalg.norm(homography, axis=(1, 2), keepdims=True))
+        self._require(person, "homographies that cannot be inverted", ~(np.abs(volume) > 1e-12))  # NaN, too
+        self._require(person, "points that are not finite", ~np.isfinite(points).all(axis=(1, 2)))
+        crop = _to_unit(size) @ np.linalg.inv(homography) @ np.linalg.inv(_to_unit(int(self._patch_size)))
+        return crop / crop[:, 2:, 2:], (2 * points + 1) / size - 1
+
+
+def average_points(head: np.ndarray) -> np.ndarray:
+    """(5, 2): where an average head of this pitch and yaw (radians) has eyes, nose tip and mouth corners in its
+    normalised patch, from -1 to 1 over the picture; to a few hundredths for most faces.
+    """
+    (sin_p, sin_y), (cos_p, cos_y) = np.sin(head), np.cos(head)
+    about_y = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
+    about_x = np.array([[1, 0, 0], [0, cos_p, sin_p], [0, -sin_p, cos_p]])
+    camera = (_HEAD_POINTS - _FACE_CENTRE) @ (about_y @ about_x).T + (0, 0, _DISTANCE)
+    return 2 * _FOCAL * camera[:, :2] / camera[:, 2:]
+
+
+def _to_unit(size: int) -> np.ndarray:
+    """(3, 3): pixel coordinates of a picture to -1 to 1."""
+    return np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
+
+
+def _wrong(found: Any, name: str, shape: tuple[int, ...]) -> list[str]:
+    if not isinstance(found, h5py.Dataset):
+        return [f"no data set '{name}', expected floats {shape}"]
+    if found.shape != shape or found.dtype.kind != "f":
+        return [f"{name} are {found.dtype} of shape {found.shape}, expected floats {shape}"]
+    return []
