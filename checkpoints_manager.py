@@ -9,7 +9,6 @@ from torch import nn
 from utils import atomic_write, load_state, read_torch_file
 
 FORMAT_VERSION = 1
-MODULES = ("encoder", "decoder", "discriminator")
 
 
 def checkpoint_path(run_folder: Path, step: int) -> Path:
@@ -32,7 +31,7 @@ def save_checkpoint(
 ) -> Path:
     """Write `<step>.pt` and, if `keep` is not 0, remove the earliest others so that `keep` are left.
 
-    modules: under the published names `encoder`, `decoder`, `discriminator`.
+    modules: by name; ST-ED's under the published `encoder`, `decoder`, `discriminator`.
     facts: plain data (configuration, code revision, ...) stored beside them.
     """
     path = checkpoint_path(run_folder, step)
@@ -71,4 +70,4 @@ def load_checkpoint(
     for name, optimizer in (optimizers or {}).items():
         if "optimizers" in content:
             optimizer.load_state_dict(content["optimizers"][name])
-    return {name: value for name, value in content.items() if name not in MODULES}
+    return {name: value for name, value in content.items() if name not in modules}

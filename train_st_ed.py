@@ -22,6 +22,7 @@ from core.report import Pictures, picture_name, sample_pairs, write_report
 from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
 from core.trainer import RedirectionTrainer
+from core.views import CroppedEstimator
 from dataset import GazeDataset
 from models.gazeheadnet import Estimator
 from models.redirector import Redirector
@@ -37,6 +38,8 @@ FREE_TO_CHANGE = {
     "eval_gazenet_savepath", "eval_gazenet_backbone", "train_missing_estimators",
     "redirected_file", "redirected_use", "redirected_per_sample", "redirected_images", "redirected_bandwidth",
     "redirected_truncated", "redirected_max_error",
+    "redirected_unlabeled_samples", "inversions_path", "train_missing_pair", "pair_num_steps",
+    "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file",
     "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
 }  # fmt: skip
 SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
@@ -143,7 +146,9 @@ class Run:
 
     def _save(self, step: int) -> None:
         keep = self.config.keep_checkpoints
-        save_checkpoint(self.folder, step, self.trainer.modules, self.trainer.optimizers, self.facts, keep)
+        adversary = self.trainer.latent_adversary
+        facts = self.facts if adversary is None else self.facts | {"adversary": adversary.state()}
+        save_checkpoint(self.folder, step, self.trainer.modules, self.trainer.optimizers, facts, keep)
 
     def _evaluate(self, dataset: GazeDataset, fraction: float, full: bool) -> Measurements:
         return evaluate(
@@ -228,18 +233,21 @@ def prepare(config: Config) -> Run:
     device, folder = select_device(config.device), Path(config.save_path)
     tune_cpu(config.num_threads)
     require_writable(folder, "save_path")
-    lpips = build.build_perceptual_metric(config) if _measures(config) else None
+    lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
+    if is_gan := config.redirector == "redirtrans-gan":
+        _train_missing_pair(config, device)
     redirector = build.build_redirector(config).to(device)
-    discriminator = build.build_discriminator(config).to(device)
+    discriminator = build.build_discriminator(config, redirector).to(device)
     trainer = build.build_trainer(config, redirector, discriminator, None, device)
+    trainer.lpips = lpips.to(device) if lpips else None
     start_file = _start_file(config, folder)
     start, stored = _restore(start_file, trainer, config) if start_file else (0, {})
     build.make_missing_data(config)
     if config.store_redirect_dataset and not is_set(config.gazecapture_file):
         raise ValueError("gazecapture_file: names no file, but store_redirect_dataset redirects its images; set it.")
     needs_train_set = config.store_redirect_dataset or not config.skip_training
-    train_set = build.build_training_set(config) if needs_train_set else None
-    test_sets = build.build_test_sets(config) if _measures(config) else []
+    train_set = build.build_training_set(config, faces=is_gan) if needs_train_set else None
+    test_sets = build.build_test_sets(config, faces=is_gan) if _measures(config) else []
     if not config.skip_training:
         build.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
     generation = build.plan_redirected(config, train_set) if config.store_redirect_dataset else None
@@ -247,7 +255,12 @@ def prepare(config: Config) -> Run:
         require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
         is_done = config.skip_training or start >= config.num_training_steps
         generation.check(checkpoint_path(folder, start) if is_done else None, build.estimator_hashes(config)["gazenet"])
-    estimators = _estimators(config, train_set, test_sets, device)
+    patches = (None, None) if is_gan else (train_set, test_sets)
+    estimators = _estimators(config, *patches, device)
+    if is_gan and not config.skip_training and start < config.num_training_steps:
+        train_set = build.build_inverted(config, train_set, redirector, estimators.get("gazenet"), device)
+    if is_gan:
+        estimators = {which: CroppedEstimator(network, config.image_size) for which, network in estimators.items()}
     trainer.estimator = estimators.get("gazenet")
     evaluator = estimators.get("eval_gazenet")
     run = Run(config, device, folder, redirector, trainer, evaluator, lpips, train_set, test_sets, start, generation)
@@ -255,10 +268,25 @@ def prepare(config: Config) -> Run:
         "config": config.to_json(),
         "code_revision": code_revision(),
         "estimators": build.estimator_hashes(config),
+        "frozen": build.frozen_hashes(config),
     }
     if not config.skip_training:
         _say_what_changed(stored, run.facts)
     return run
+
+
+def _train_missing_pair(config: Config, device: torch.device) -> None:
+    """Train a small encoder and generator for redirtrans-gan where asked to and they are not there.
+
+    Raises KeyboardInterrupt, with the state saved, if the user asks to stop.
+    """
+    if not config.train_missing_pair or Path(config.e4e_weights).is_file():
+        return
+    require_writable(Path(config.e4e_weights).parent, "e4e_weights")
+    build.make_missing_data(config)
+    faces = build.build_training_set(config, faces=True)
+    estimator = _estimators(config, None, None, device).get("gazenet")
+    build.train_pair_of(config, faces, estimator, device)
 
 
 def _ignored(config: Config) -> Iterator[str]:
@@ -295,11 +323,25 @@ def _restore(path: Path, trainer: RedirectionTrainer, config: Config) -> tuple[i
     colour = json.loads(stored.get("config", "{}")).get("carry_colour", False)
     if colour != config.carry_colour:  # no weight tells
         raise ValueError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
+    _require_same_frozen(path, stored, config)
+    if trainer.latent_adversary is not None and "adversary" in stored:
+        trainer.latent_adversary.load_state(stored["adversary"])
     step = int(stored.get("step", path.stem))
     say(f"Loaded {path} (step {step}).")
     if "optimizers" not in stored and not config.skip_training:
         say("It holds no optimiser state: training goes on with fresh Adam moments.")
     return step, stored
+
+
+def _require_same_frozen(path: Path, stored: Mapping[str, object], config: Config) -> None:
+    """Around other frozen networks the stored weights mean nothing. Raises ValueError."""
+    before, now = stored.get("frozen", {}), build.frozen_hashes(config)
+    different = [key for key in before.keys() | now if before.get(key) != now.get(key)]
+    if different:
+        raise ValueError(
+            f"{path}: was trained with another file at {', '.join(sorted(different))} "
+            f"(sha256 {', '.join(before.get(key, 'none')[:12] for key in sorted(different))}). Set that one."
+        )
 
 
 def _say_what_changed(stored: Mapping[str, object], facts: Mapping[str, object]) -> None:
@@ -313,15 +355,20 @@ def _say_what_changed(stored: Mapping[str, object], facts: Mapping[str, object])
 
 
 def _estimators(
-    config: Config, train_set: GazeDataset | None, test_sets: Sequence[GazeDataset], device: torch.device
+    config: Config, train_set: GazeDataset | None, test_sets: Sequence[GazeDataset] | None, device: torch.device
 ) -> dict[str, Estimator]:
-    """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to."""
+    """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to.
+
+    train_set, test_sets: to train one with; None if they are not of patches, and are to be opened.
+    """
     in_losses = not config.skip_training and build.needs_training_estimator(config)
     in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
     wanted = ["gazenet"] * (in_losses or in_gate) + ["eval_gazenet"] * _measures(config)
     for which in wanted if config.train_missing_estimators else []:
         path = getattr(config, f"{which}_savepath")
         if is_set(path) and not is_trained(path):
+            if test_sets is None:
+                train_set, test_sets = build.build_training_set(config), build.build_test_sets(config, in_pairs=False)
             validation = [dataset for dataset in test_sets if dataset.name == build.VALIDATION.name]
             labels = _labels_for(config, which)
             train_configured(labels, which, train_set or build.build_training_set(config), validation, device)

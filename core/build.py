@@ -10,17 +10,29 @@ import numpy as np
 import torch
 from torch import nn
 
+from core.adversary import LatentAdversary
 from core.config_default import Config, is_set
 from core.generation import Generation, plan_generation
+from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
 from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
+from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
-from models.discriminator import PatchDiscriminator
+from models.discriminator import LatentDiscriminator, PatchDiscriminator
+from models.encoder import embedding_width
 from models.gazeheadnet import Estimator
-from models.load_pretrained_model import facts_file, find_estimator_checkpoint, load_estimator
+from models.load_pretrained_model import (
+    facts_file,
+    find_estimator_checkpoint,
+    load_arcface,
+    load_e4e,
+    load_estimator,
+    load_stylegan2,
+)
 from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
+from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
 from preprocess.synthetic import make_dataset, output_names
 from utils import file_sha256, require_writable
@@ -48,11 +60,28 @@ TESTS = (
 
 
 def build_redirector(config: Config) -> Redirector:
-    """ST-ED with random weights drawn from the seed."""
+    """ST-ED or ReDirTrans, what is trained with random weights drawn from the seed.
+
+    Raises FileNotFoundError or ValueError if the frozen parts of redirtrans-gan cannot be loaded.
+    """
+    if config.redirector == "redirtrans-gan":
+        return _build_redirtrans_gan(config)
     torch.manual_seed(config.seed)
     factors = st_ed_factors(
         config.size_0d_unit, config.num_1d_units, config.size_1d_unit, config.num_2d_units, config.size_2d_unit
     )
+    if config.redirector == "redirtrans":
+        return ReDirTransSTED(
+            embedding_width(factors),  # so that the decoder is ST-ED's
+            config.image_size,
+            config.growth_rate,
+            config.densenet_blocks,
+            fc_width=config.fc_embedding_width,
+            projector_hidden=config.projector_width,
+            deprojector_hidden=config.deprojector_width,
+            output_gain=config.output_init_gain,
+            carry_colour=config.carry_colour,
+        )
     return STED(
         factors,
         config.image_size,
@@ -64,8 +93,33 @@ def build_redirector(config: Config) -> Redirector:
     )
 
 
-def build_discriminator(config: Config) -> nn.Module:
+def _build_redirtrans_gan(config: Config) -> ReDirTransGAN:
+    encoder, generator, latent_avg = load_e4e(config.e4e_weights)
+    if is_set(config.stylegan2_weights):
+        other = load_stylegan2(config.stylegan2_weights)
+        if (other.num_rows, other.style_dim) != (generator.num_rows, generator.style_dim):
+            raise ValueError(
+                f"stylegan2_weights: {config.stylegan2_weights} has W+ codes of {other.num_rows} x {other.style_dim}, "
+                f"the encoder of e4e_weights gives {generator.num_rows} x {generator.style_dim}. Set one that fits."
+            )
+        generator = other
+    torch.manual_seed(config.seed)
+    return ReDirTransGAN(
+        encoder,
+        generator,
+        latent_avg,
+        config.face_size,
+        projector_hidden=config.projector_width,
+        deprojector_hidden=config.deprojector_width,
+        prior=config.layer_weights_prior,
+    )
+
+
+def build_discriminator(config: Config, redirector: Redirector) -> nn.Module:
+    """Of images; of W+ codes for redirtrans-gan."""
     torch.manual_seed(config.seed + 1)
+    if isinstance(redirector, ReDirTransGAN):
+        return LatentDiscriminator(redirector.decoder.style_dim)
     return PatchDiscriminator(config.discriminator_width)
 
 
@@ -75,17 +129,22 @@ def make_missing_data(config: Config) -> None:
     Raises ValueError if its name is none of the embedded files', or another of them is there; OSError if the folder
     cannot be written.
     """
-    path = Path(config.gazecapture_file)
-    if not config.synthetic_data or path.exists():
+    path, aligned = Path(config.gazecapture_file), Path(config.gazecapture_aligned_file)
+    with_faces = config.redirector == "redirtrans-gan" and is_set(config.gazecapture_aligned_file)
+    if not config.synthetic_data or (path.exists() and (aligned.exists() or not with_faces)):
         return
-    sizes = {f"GazeCapture_{size}.h5": size for size in (64, 128, 256)}
-    if path.name not in sizes:
-        raise ValueError(f"gazecapture_file: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
-    present = [path.parent / name for name in output_names(sizes[path.name]) if (path.parent / name).exists()]
+    size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
+    aligned_size = None
+    if with_faces:
+        aligned_size = _embedded_size("gazecapture_aligned_file", aligned, "GazeCapture_aligned_{}.h5")
+        if aligned.parent != path.parent:
+            raise ValueError(
+                f"gazecapture_aligned_file: to have it made, put it beside gazecapture_file, in {path.parent}."
+            )
+    present = [path.parent / name for name in output_names(size, aligned_size) if (path.parent / name).exists()]
     if present:
-        raise ValueError(
-            f"gazecapture_file: {path} is not there, but {present[0]} is. Remove it, or set another folder."
-        )
+        missing = path if not path.exists() else aligned
+        raise ValueError(f"{missing} is not there, but {present[0]} is. Remove it, or set another folder.")
     require_writable(path.parent, "gazecapture_file")
     say(f"Making the embedded data set in {path.parent} ...")
     make_dataset(
@@ -93,14 +152,26 @@ def make_missing_data(config: Config) -> None:
         persons=config.synthetic_persons,
         samples=config.synthetic_samples,
         seed=config.seed,
-        image_size=sizes[path.name],
+        image_size=size,
+        aligned_size=aligned_size,
         variation=config.synthetic_variation,
     )
 
 
-def build_training_set(config: Config) -> GazeDataset:
-    """The training persons. Raises FileNotFoundError or ValueError: without it there is no training."""
-    return open_source(config, TRAIN)
+def _embedded_size(key: str, path: Path, pattern: str) -> int:
+    """The size in the name of a file of the embedded data set."""
+    sizes = {pattern.format(size): size for size in (64, 128, 256)}
+    if path.name not in sizes:
+        raise ValueError(f"{key}: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
+    return sizes[path.name]
+
+
+def build_training_set(config: Config, *, faces: bool = False) -> GazeDataset:
+    """The training persons. Raises FileNotFoundError or ValueError: without it there is no training.
+
+    faces: as aligned faces, an AlignedDataset.
+    """
+    return open_source(config, TRAIN, faces)
 
 
 def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedDataset:
@@ -117,10 +188,11 @@ def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedData
     return dataset
 
 
-def build_test_sets(config: Config, *, in_pairs: bool = True) -> list[GazeDataset]:
+def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = False) -> list[GazeDataset]:
     """Every configured data set that is there; one sentence for each that is not.
 
     in_pairs: images are redirected to others of the same person, so single ones are of no use.
+    faces: as aligned faces, AlignedDatasets.
 
     Raises ValueError if a configured file is there and cannot be read.
     """
@@ -132,7 +204,7 @@ def build_test_sets(config: Config, *, in_pairs: bool = True) -> list[GazeDatase
         elif not Path(path).is_file():
             say(f"{source.name}: left out, since {source.key}_file ({path}) is not there.")
         else:
-            dataset = open_source(config, source)
+            dataset = open_source(config, source, faces)
             if not in_pairs or _can_be_evaluated(dataset):
                 sets.append(dataset)
     return sets
@@ -148,20 +220,22 @@ def _can_be_evaluated(dataset: GazeDataset) -> bool:
     return alone < len(dataset.person_ids)
 
 
-def open_source(config: Config, source: Source) -> GazeDataset:
+def open_source(config: Config, source: Source, faces: bool = False) -> GazeDataset:
     """One data set; says how many images and persons it has and which persons it lacks.
 
+    faces: as aligned faces, from their own file if that is set.
     Raises FileNotFoundError or ValueError if the file or its person split cannot be read.
     """
-    path = Path(getattr(config, f"{source.key}_file"))
+    key = f"{source.key}_aligned_file"
+    path = Path(getattr(config, key if faces and is_set(getattr(config, key)) else f"{source.key}_file"))
     persons = load_person_split(_split_file(config), source.part) if source.part else None
-    dataset = GazeDataset(
+    dataset = (AlignedDataset if faces else GazeDataset)(
         path,
         name=source.name,
         persons=persons,
         is_bgr=getattr(config, f"{source.key}_is_bgr"),
         default_is_bgr=source.published_as_bgr,
-        image_size=config.image_size,
+        image_size=config.face_size if faces else config.image_size,
         pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
     )
     for persons, reason in (
@@ -171,6 +245,11 @@ def open_source(config: Config, source: Source) -> GazeDataset:
         if persons:
             some = ", ".join(persons[:5]) + ", ..." * (len(persons) > 5)
             say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
+    if faces and not dataset.is_aligned:
+        say(
+            f"{source.name}: normalised patches, enlarged to {config.face_size} px, stand for aligned faces: they show "
+            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; {key} is better."
+        )
     order = "BGR" if dataset.is_bgr else "RGB"
     say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
     return dataset
@@ -238,12 +317,13 @@ def plan_redirected(config: Config, dataset: GazeDataset) -> Generation:
 
 
 def needs_training_estimator(config: Config) -> bool:
-    """Whether a redirection term of the losses has a weight."""
-    return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss)
+    """Whether a redirection term of the losses has a weight, or the labels are to be those of the inversions."""
+    relabels = config.redirector == "redirtrans-gan" and config.relabel_inversions
+    return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss or relabels)
 
 
 def build_estimator(config: Config, which: str) -> Estimator:
-    """The trained estimator of the losses ('gazenet') or of the metrics ('eval_gazenet'), frozen.
+    """The trained estimator of the losses ('gazenet') or of the metrics ('eval_gazenet'), frozen; it sees patches.
 
     Raises FileNotFoundError, or ValueError if it does not fit its backbone or was trained for another image size.
     """
@@ -266,6 +346,48 @@ def build_estimator(config: Config, which: str) -> Estimator:
     return estimator
 
 
+def build_inverted(
+    config: Config,
+    dataset: AlignedDataset,
+    redirector: ReDirTransGAN,
+    estimator: Estimator | None,
+    device: torch.device,
+) -> InvertedDataset:
+    """The training faces with their W+ codes, which are computed now where they are not cached yet.
+
+    Raises OSError or ValueError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
+    """
+    recipe = inversion_recipe(
+        dataset,
+        patch_size=config.image_size,
+        weights_sha256=file_sha256(Path(config.e4e_weights)),
+        generator_sha256=file_sha256(Path(config.stylegan2_weights)) if is_set(config.stylegan2_weights) else "",
+        estimator_sha256=estimator_hashes(config)["gazenet"] if config.relabel_inversions else "",
+    )
+    parent = Path(config.inversions_path) if is_set(config.inversions_path) else dataset.path.parent / "inversions"
+    require_writable(parent, "inversions_path")
+    folder = inversion_folder(parent, dataset, recipe)
+    invert_dataset(
+        dataset,
+        folder,
+        recipe,
+        invert=redirector.invert,
+        generate=redirector.generate,
+        estimator=estimator if config.relabel_inversions else None,
+        patch_size=config.image_size,
+        batch_size=config.eval_batch_size,
+        device=device,
+        workers=config.num_data_loaders,
+    )
+    return InvertedDataset(dataset, folder, relabel=config.relabel_inversions)
+
+
+def frozen_hashes(config: Config) -> dict[str, str]:
+    """sha256 of the frozen files that a redirector is built around: they are named, not stored again."""
+    keys = ("e4e_weights", "stylegan2_weights") if config.redirector == "redirtrans-gan" else ()
+    return {key: file_sha256(Path(getattr(config, key))) for key in keys if is_set(getattr(config, key))}
+
+
 def estimator_hashes(config: Config) -> dict[str, str]:
     """sha256 of each estimator's file, '' where there is none: frozen parts are named, not stored again."""
     files = {
@@ -275,9 +397,17 @@ def estimator_hashes(config: Config) -> dict[str, str]:
 
 
 def build_perceptual_metric(config: Config) -> nn.Module | None:
-    """LPIPS, or None with one sentence where its weights are not to be had."""
+    """LPIPS, or None with one sentence where its weights are not to be had.
+
+    Raises FileNotFoundError where they are needed for training, ValueError if they are others.
+    """
     trunk = find_trunk(config.lpips_weights, config.allow_downloads)
     if trunk is None:
+        if config.coeff_lpips_loss and not config.skip_training:
+            raise FileNotFoundError(
+                f"lpips_weights: coeff_lpips_loss is {config.coeff_lpips_loss:g}, but LPIPS' AlexNet weights are not "
+                f"here. Get {TRUNK_URL} and set lpips_weights to it, or set coeff_lpips_loss to 0."
+            )
         say(f"LPIPS is left out: its AlexNet weights are not here. Get {TRUNK_URL} and set lpips_weights to it.")
         return None
     return build_lpips(trunk)
@@ -287,6 +417,11 @@ def loss_weights(config: Config) -> dict[str, float]:
     """Term -> weight; the terms carry their TensorBoard names."""
     return {
         "l1": config.coeff_l1_loss,
+        "l2": config.coeff_l2_loss,
+        "lpips": config.coeff_lpips_loss,
+        "identity": config.coeff_identity_loss,
+        "latent": config.coeff_latent_loss,
+        "delta": config.coeff_delta_loss,
         "gaze_a": config.coeff_gaze_loss,
         "head_a": config.coeff_gaze_loss,
         "generator": config.coeff_discriminator_loss,
@@ -314,7 +449,7 @@ def learning_rate_schedule(config: Config) -> Callable[[int], float]:
 def build_trainer(
     config: Config, redirector: Redirector, discriminator: nn.Module, estimator: nn.Module | None, device: torch.device
 ) -> RedirectionTrainer:
-    return RedirectionTrainer(
+    trainer = RedirectionTrainer(
         redirector,
         discriminator,
         estimator,
@@ -328,6 +463,12 @@ def build_trainer(
         seed=config.seed,
         device=device,
     )
+    if isinstance(redirector, ReDirTransGAN):
+        trainer.latent_adversary = LatentAdversary(discriminator, redirector.decoder, config.seed)
+        trainer.relabeled = config.relabel_inversions
+    if config.coeff_identity_loss and not config.skip_training:
+        trainer.arcface = load_arcface(config.arcface_weights).to(device)
+    return trainer
 
 
 def cadence(config: Config) -> Cadence:

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -56,7 +56,30 @@ class Config(BaseModel):
     synthetic_samples: int = _key(150, "images a person in the embedded data set", ge=2)
     synthetic_variation: Literal["calm", "full"] = _key("calm", "how much light and background vary")
 
+    # Aligned faces, for redirtrans-gan
+    gazecapture_aligned_file: str = _key(".", "FFHQ-aligned faces of gazecapture_file; '.': its patches, enlarged")
+    mpiigaze_aligned_file: str = _key(".", "those of mpiigaze_file")
+    columbia_aligned_file: str = _key(".", "those of columbia_file")
+    eyediap_aligned_file: str = _key(".", "those of eyediap_file")
+    face_size: Literal[64, 128, 256] = _key(256, "side of the aligned faces, pixels")
+    inversions_path: str = _key(".", "folder of the cached W+ codes; '.': inversions, beside the data")
+    relabel_inversions: bool = _key(True, "train with gaze and head as the training estimator sees the inversions")
+
     # Model
+    redirector: Literal["st-ed", "redirtrans", "redirtrans-gan"] = _key(
+        "st-ed", "redirtrans: in the latent code of ST-ED's encoder and decoder; redirtrans-gan: of e4e and StyleGAN2"
+    )
+    projector_width: Count = _key(96, "hidden width of ReDirTrans' projector")
+    deprojector_width: Count = _key(128, "hidden width of its deprojectors")
+    layer_weights_prior: dict[str, list[float]] = _key(
+        {}, "start of the weight of each row of W+, by factor (head, gaze); 1 where not given",
+        title='numbers by factor, e.g. {"head": [1, 1, ...], "gaze": [...]}',
+    )  # fmt: skip
+    e4e_weights: str = _key(".", "e4e's encoder and its StyleGAN2: e4e_ffhq_encode.pt, or a pair trained here")
+    stylegan2_weights: str = _key(".", "another StyleGAN2 in place of the one in e4e_weights")
+    arcface_weights: str = _key(".", "r50_backbone.pth, for coeff_identity_loss")
+    train_missing_pair: bool = _key(False, "train a small encoder and generator first where e4e_weights is missing")
+    pair_num_steps: Count = _key(1500, "training steps of that pair")
     densenet_blocks: Count = _key(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _key(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _key(0, "hidden width of the embedding head; 0: its input's, as published")
@@ -78,6 +101,11 @@ class Config(BaseModel):
     coeff_disentangle_pseudo_label_loss: Weight = _key(0.0, "weight of conditions surviving use_mixing")
     coeff_redirection_feature_loss: Weight = _key(0.0, "weight of the training estimator's features")
     coeff_redirection_gaze_loss: Weight = _key(1.0, "weight of the training estimator's angles")
+    coeff_l2_loss: Weight = _key(0.0, "weight of the squared distance to the target image")
+    coeff_lpips_loss: Weight = _key(0.0, "weight of LPIPS to the target image")
+    coeff_identity_loss: Weight = _key(0.0, "weight of ArcFace's distance to the target, for redirtrans-gan")
+    coeff_latent_loss: Weight = _key(0.0, "weight of the squared distance to the target's code, for redirtrans-gan")
+    coeff_delta_loss: Weight = _key(0.0, "weight of rows of W+ staying near the first, for redirtrans-gan")
     use_mixing: bool = _key(True, "also decode and re-encode randomly mixed conditions of a pair")
     discriminator_warmup_steps: Natural = _key(20000, "steps in which the adversarial weight rises from 0")
 
@@ -222,75 +250,3 @@ def show(value: Any) -> str:
 def is_set(path: str) -> bool:
     """Whether a path setting was given: '.' and '' mean that it was not."""
     return os.path.normpath(path) != "."
-
-
-_WEIGHTS = [key for key in Config.model_fields if key.startswith("coeff_")]
-
-
-_SAME_IN_ALL_VARIANTS = {"redirected_file", "estimator_num_labeled_samples", "estimator_test_interval"}
-
-
-def _wrong_variants(variants: Mapping[str, Mapping[str, Any]]) -> str:
-    """'name: key, ...' of settings that a variant of the augmentation experiment cannot have."""
-    problems = []
-    for name, settings in variants.items():
-        wrong = {key for key in settings if not key.startswith(("redirected_", "estimator_"))}
-        wrong |= settings.keys() & _SAME_IN_ALL_VARIANTS
-        try:
-            Config(**settings)
-        except ValidationError as error:
-            wrong |= {str(problem["loc"][0]) for problem in error.errors()}
-        problems += [f"{name}: {', '.join(sorted(wrong))}"] * bool(wrong)
-    return "; ".join(problems)
-
-
-def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple[str, str]]:
-    """(key, problem) of settings that do not go together; rules that read an `unusable` key are left out."""
-    c = config
-    side, rest = divmod(c.image_size, 2 ** min(c.densenet_blocks + 1, 64))
-    same_path = os.path.normpath(c.gazenet_savepath) == os.path.normpath(c.eval_gazenet_savepath)
-    embedding = c.size_0d_unit + 2 * c.num_1d_units * c.size_1d_unit + 3 * c.num_2d_units * c.size_2d_unit
-    training = not c.skip_training
-    no_mixing = "but use_mixing is false; set use_mixing to true, or the weight to 0."
-    rules: list[tuple[str, str, bool, str]] = [  # key, the other keys it depends on, broken?, problem
-        ("save_path", "", not is_set(c.save_path), "names no folder; set the run's, e.g. runs/mine."),
-        ("num_2d_units", "", c.num_2d_units < 2,
-         f"is {c.num_2d_units}, expected at least 2: the last two are head and gaze (ST-ED.json: 4)."),
-        ("densenet_blocks", "image_size", side < 2 or rest > 0,
-         (f"is {c.densenet_blocks}, which halves an image of {c.image_size} px {c.densenet_blocks + 1} times,"
-          " to less than 2 px; set fewer blocks or a larger image_size.")),
-        ("gazecapture_file", "skip_training synthetic_data",
-         training and not c.synthetic_data and not is_set(c.gazecapture_file),
-         "names no file, but training needs one; set it, or synthetic_data for the embedded data set."),
-        ("synthetic_data", "gazecapture_file", c.synthetic_data and not is_set(c.gazecapture_file),
-         "is true, but gazecapture_file does not say where to keep the data set; set gazecapture_file."),
-        ("skip_training", "load_step", c.skip_training and c.load_step == 0,
-         "is true, but load_step is 0; set load_step to the step of the checkpoint to evaluate."),
-        ("semi_supervised", "num_labeled_samples", c.semi_supervised and c.num_labeled_samples == 0,
-         "is true, but num_labeled_samples is 0; set it to the number of labelled images, e.g. 5000."),
-        ("coeff_disentangle_embedding_loss", "use_mixing",
-         c.coeff_disentangle_embedding_loss > 0 and not c.use_mixing,
-         f"is {c.coeff_disentangle_embedding_loss:g}, {no_mixing}"),
-        ("coeff_disentangle_pseudo_label_loss", "use_mixing",
-         c.coeff_disentangle_pseudo_label_loss > 0 and not c.use_mixing,
-         f"is {c.coeff_disentangle_pseudo_label_loss:g}, {no_mixing}"),
-        ("lr_warmup_steps", "num_training_steps", c.lr_warmup_steps > c.num_training_steps,
-         f"is {c.lr_warmup_steps}, more than num_training_steps ({c.num_training_steps}); set fewer."),
-        ("eval_gazenet_savepath", "gazenet_savepath",
-         is_set(c.eval_gazenet_savepath) and same_path,
-         ("is gazenet_savepath: an estimator that took part in training must not judge its result, and a folder"
-          " holds one estimator; set eval_gazenet_savepath to another.")),
-        ("coeff_l1_loss", "skip_training", training and not any(getattr(c, key) for key in _WEIGHTS),
-         "and every other weight are 0, so nothing would be learned; set at least one."),
-        ("size_0d_unit", "num_1d_units size_1d_unit num_2d_units size_2d_unit densenet_blocks image_size",
-         side >= 2 and embedding < side**2,
-         (f"and the other factors give {embedding} embedding values, fewer than the {side} x {side} innermost map"
-          " of the decoder; set more, or more densenet_blocks.")),
-        ("augmentation_variants", "", bool(wrong := _wrong_variants(c.augmentation_variants)),
-         f"has what no variant can set ({wrong}); settings of redirected data and of estimators can be set."),
-    ]  # fmt: skip
-    return [
-        (key, problem)
-        for key, others, broken, problem in rules
-        if broken and not {key, *others.split()} & set(unusable)
-    ]

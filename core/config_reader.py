@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from core.config_default import Config, contradictions, show
+from core.config_default import Config, show
+from core.config_rules import contradictions
 
 
 class ConfigError(ValueError):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.tracking import progress_bar
+from core.views import encode_pair, look
 from dataset import GazeDataset, evaluation_pairs
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.redirector import Encoding, Redirector
@@ -105,16 +106,15 @@ def measure(
     Also returns the images `image_b_hat` (gaze and head rotated to b's labels) and `image_b_hat_all`
     (all factors rotated to b's estimated conditions).
     """
-    size, image_b = len(batch["image_a"]), batch["image_b"]
-    both = redirector.encode(torch.cat((batch["image_a"], image_b)))
-    a, b = both[:size], both[size:]
+    image_b = batch["image_b"]
+    a, b = encode_pair(redirector, batch)
     values = {f"{name}_a": angular_error_deg(a.conditions[name], batch[f"{name}_a"]) for name in ("gaze", "head")}
     to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
     images = {
         "image_b_hat": redirector.decode(to_labels),
         "image_b_hat_all": redirector.decode(redirector.rotate(a, b.conditions)),
     }
-    seen = estimator(images["image_b_hat"])
+    seen = look(estimator, images["image_b_hat"], batch.get("crop_b"))
     values["gaze_redirection"] = angular_error_deg(seen.gaze, batch["gaze_b"])
     values["head_redirection"] = angular_error_deg(seen.head, batch["head_b"])
     for image, suffix in ((images["image_b_hat"], ""), (images["image_b_hat_all"], "_all")):
@@ -122,19 +122,20 @@ def measure(
         if lpips is not None:
             values["lpips" + suffix] = lpips(image, image_b).flatten()
     if noise is not None:
-        values |= _induced_errors(redirector, estimator, a, noise)
+        values |= _induced_errors(redirector, estimator, a, noise, batch.get("crop_a"))
     return values | images
 
 
 def _induced_errors(
-    redirector: Redirector, estimator: nn.Module, a: Encoding, noise: Mapping[str, Tensor]
+    redirector: Redirector, estimator: nn.Module, a: Encoding, noise: Mapping[str, Tensor], crop: Tensor | None
 ) -> dict[str, Tensor]:
     """How far gaze and head move against the reconstruction when another factor is perturbed; (B,) degrees."""
     perturbed = [redirector.rotate(a, {name: a.conditions[name] + delta}) for name, delta in noise.items()]
     every, size = _concatenate([a, *perturbed]), len(a.conditions["gaze"])
     rows = max(size, DECODE_AT_ONCE)  # small batches are joined, large ones not made larger
     parts = [slice(start, start + rows) for start in range(0, size * (1 + len(noise)), rows)]
-    seen = [estimator(redirector.decode(every[part])) for part in parts]
+    crops = None if crop is None else crop.repeat(1 + len(noise), 1, 1)
+    seen = [look(estimator, redirector.decode(every[part]), None if crops is None else crops[part]) for part in parts]
     gaze, *gaze_moved = torch.cat([estimate.gaze for estimate in seen]).chunk(1 + len(noise))
     head, *head_moved = torch.cat([estimate.head for estimate in seen]).chunk(1 + len(noise))
     by_gaze = {name: angular_error_deg(gaze, moved) for name, moved in zip(noise, gaze_moved, strict=True)}
@@ -178,7 +179,7 @@ def _baselines(estimator: nn.Module, batch: Mapping[str, Tensor], blind: Mapping
     *_pair_angle: between the labels of source and target.  *_no_redirection: the source image handed back.
     *_label_blind: the mean direction, whatever is asked for.  *_real_target: the estimator's own error.
     """
-    source, target = estimator(batch["image_a"]), estimator(batch["image_b"])
+    source, target = (look(estimator, batch[f"image_{which}"], batch.get(f"crop_{which}")) for which in "ab")
     values = {"l1_no_redirection": (batch["image_a"] - batch["image_b"]).abs().mean(dim=(1, 2, 3))}
     for name, seen_a, seen_b in (("gaze", source.gaze, target.gaze), ("head", source.head, target.head)):
         wanted = batch[f"{name}_b"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.evaluator import Measurements
+from core.views import encode_pair
 from dataset import GazeDataset, evaluation_pairs
 from models.redirector import Redirector
 from utils import atomic_write, batch_to_device, image_grid, image_to_uint8, write_png, write_video
@@ -119,7 +120,7 @@ class Pictures:
         """(P, 4, 3, S, S): source, target, gaze and head redirected to the target's labels, all factors."""
         redirector.eval()
         batch = self.batch
-        a, b = redirector.encode(batch["image_a"]), redirector.encode(batch["image_b"])
+        a, b = encode_pair(redirector, batch)
         to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
         to_all = redirector.rotate(a, b.conditions)
         images = batch["image_a"], batch["image_b"], redirector.decode(to_labels), redirector.decode(to_all)

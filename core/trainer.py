@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import losses
+from core.adversary import LatentAdversary
 from core.runtime import autocast, step_generator
 from core.tracking import Tracker, progress_bar, say
+from core.views import encode_pair, look
+from models.arcface import ArcFace, align_points, face_crop
 from models.redirector import Encoding, Redirector, flat_embeddings
 from utils import batch_to_device
 
@@ -34,8 +37,14 @@ class RedirectionTrainer:
     weights: term name -> weight; a term that is absent or 0 is not computed.
     learning_rate: step -> rate of both optimisers.
     estimator: frozen; None only if no redirection term has a weight.
-    Source of the schedule and the terms: ST-ED, section 3.3 and supplementary.
+    lpips, arcface: frozen; None where their term has no weight.
+    Source of the schedule and the terms: ST-ED, section 3.3 and supplementary; ReDirTrans, section 3.3.
     """
+
+    lpips: nn.Module | None = None
+    arcface: ArcFace | None = None
+    latent_adversary: LatentAdversary | None = None  # in place of the discriminator of images
+    relabeled = False  # are the labels what the estimator sees in the inversions, which the edits start from?
 
     def __init__(
         self,
@@ -61,14 +70,20 @@ class RedirectionTrainer:
         self.precision, self.seed, self.device = precision, seed, device
         self.weight_decay = weight_decay
         self.optimizers = {
-            name: torch.optim.Adam(module.parameters(), lr=learning_rate(0), weight_decay=weight_decay, fused=True)
+            name: torch.optim.Adam(
+                [p for p in module.parameters() if p.requires_grad],
+                lr=learning_rate(0),
+                weight_decay=weight_decay,
+                fused=True,
+            )
             for name, module in (("generator", redirector), ("discriminator", discriminator))
         }
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds, under the published names."""
-        return {**dict(self.redirector.named_children()), "discriminator": self.discriminator}
+        """What a checkpoint holds, under the published names; what is frozen is in a file of its own."""
+        parts = {**dict(self.redirector.named_children()), "discriminator": self.discriminator}
+        return {name: part for name, part in parts.items() if any(p.requires_grad for p in part.parameters())}
 
     def fit(
         self,
@@ -151,38 +166,68 @@ class RedirectionTrainer:
         if self.mirror:
             batch = mirrored(batch, self._coins(step, 1, len(batch["image_a"]), stream=1)[0])
         with autocast(self.device, self.precision):
-            terms, fake = self._redirector_terms(batch, step)
+            terms, fake, redirected = self._redirector_terms(batch, step)
         log = {name: value.detach() for name, value in terms.items()}
         adversarial_weight = self.weights.get("generator", 0.0)
         if adversarial_weight:
-            log |= self._discriminator_phase(batch["image_b"], fake.detach(), terms, step)
-            with autocast(self.device, self.precision):
-                terms["generator"] = losses.adversarial(self.discriminator(fake), losses.REAL)
+            if self.latent_adversary is not None:
+                log |= self._latent_phase(self.redirector.latent(redirected), terms, step)
+            else:
+                log |= self._discriminator_phase(batch["image_b"], fake.detach(), terms, step)
+                with autocast(self.device, self.precision):
+                    terms["generator"] = losses.adversarial(self.discriminator(fake), losses.REAL)
             adversarial_weight *= losses.adversarial_warmup(step, self.adversarial_warmup_steps)
         total = losses.weighted_sum(terms, self.weights | {"generator": adversarial_weight})
         self._update("generator", total, terms, step)
         return log | {"total": total.detach()}
 
-    def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Every term that needs no discriminator, and the redirected image (B, 3, S, S)."""
-        image_b, size = batch["image_b"], len(batch["image_a"])
-        both = self.redirector.encode(torch.cat((batch["image_a"], image_b)))
-        a, b = both[:size], both[size:]
-        fake = self.redirector.decode(self.redirector.rotate(a, b.conditions))
-        terms = {"l1": losses.l1(fake, image_b)} if "l1" in self.weights else {}
-        terms |= self._label_terms(a, b, batch)
+    def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor, Encoding]:
+        """Every term that needs no discriminator, the redirected image (B, 3, S, S) and its encoding."""
+        a, b = encode_pair(self.redirector, batch)
+        redirected = self.redirector.rotate(a, b.conditions)
+        fake = self.redirector.decode(redirected)
+        terms = self._image_terms(fake, batch) | self._label_terms(a, b, batch)
         if "embedding_consistency" in self.weights:
             flat = [flat_embeddings(self.redirector.canonical(encoding)) for encoding in (a, b)]
             terms["embedding_consistency"] = losses.cosine_distance(*flat)
         if {"embedding_disentangle", "label_disentangle"} & self.weights.keys():
             terms |= self._mixing_terms(a, b, step)
         if {"redirection_feature_loss", "gaze_redirection", "head_redirection"} & self.weights.keys():
-            terms |= self._redirection_terms(fake, image_b)
-        return terms, fake
+            terms |= self._redirection_terms(fake, batch)
+        if {"latent", "delta"} & self.weights.keys():
+            terms |= self._latent_terms(redirected, b)
+        return terms, fake, redirected
+
+    def _image_terms(self, fake: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the redirected image has to share with the target: pixels, perception, identity."""
+        image_b, terms = batch["image_b"], {}
+        if "l1" in self.weights:
+            terms["l1"] = losses.l1(fake, image_b)
+        if "l2" in self.weights:
+            terms["l2"] = losses.l2(fake, image_b)
+        if "lpips" in self.weights:
+            terms["lpips"] = self.lpips(fake, image_b).mean()
+        if "identity" in self.weights:
+            place = align_points(batch["points_b"])
+            with torch.no_grad():
+                wanted = self.arcface(face_crop(image_b, place))
+            terms["identity"] = losses.cosine_distance(self.arcface(face_crop(fake, place)), wanted)
+        return terms
+
+    def _latent_terms(self, redirected: Encoding, b: Encoding) -> dict[str, Tensor]:
+        """The redirected code against the target's own (which the projector splits and puts together again)."""
+        latent, terms = self.redirector.latent(redirected), {}
+        if "latent" in self.weights:
+            terms["latent"] = losses.l2(latent, self.redirector.latent(b).detach())
+        if "delta" in self.weights:
+            terms["delta"] = losses.delta_regularisation(latent)
+        return terms
 
     def _label_terms(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         terms = {}
         for name in ("gaze", "head"):
+            if f"{name}_a" not in self.weights:
+                continue
             error_a = losses.angle(a.conditions[name], batch[f"{name}_a"])
             error_b = losses.angle(b.conditions[name], batch[f"{name}_b"])
             if self.semi_supervised:  # b has no label: it is logged, never trained on
@@ -213,18 +258,35 @@ class RedirectionTrainer:
             terms["label_disentangle"] = losses.label_disentangle(mixed.conditions, again.conditions)
         return terms
 
-    def _redirection_terms(self, fake: Tensor, image_b: Tensor) -> dict[str, Tensor]:
-        seen = self.estimator(fake)
-        with torch.no_grad():
-            wanted = self.estimator(image_b)
-        terms = {}
+    def _redirection_terms(self, fake: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the training estimator sees in the redirected image, against what it sees in the target."""
+        crop, terms, wanted = batch.get("crop_b"), {}, None
+        seen = look(self.estimator, fake, crop)
+        if not self.relabeled or "redirection_feature_loss" in self.weights:
+            with torch.no_grad():
+                wanted = look(self.estimator, batch["image_b"], crop)
         if "redirection_feature_loss" in self.weights:
             terms["redirection_feature_loss"] = losses.redirection_feature(seen.features, wanted.features)
+        # Not the real image's: conditions are those of inversions, so asking for it would teach to overshoot.
+        gaze, head = (batch["gaze_b"], batch["head_b"]) if self.relabeled else (wanted.gaze, wanted.head)
         if "gaze_redirection" in self.weights:
-            terms["gaze_redirection"] = losses.angle(seen.gaze, wanted.gaze)
+            terms["gaze_redirection"] = losses.angle(seen.gaze, gaze)
         if "head_redirection" in self.weights:
-            terms["head_redirection"] = losses.angle(seen.head, wanted.head)
+            terms["head_redirection"] = losses.angle(seen.head, head)
         return terms
+
+    def _latent_phase(self, latent: Tensor, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Update the latent discriminator; adds the redirector's own term to `terms`."""
+        adversary, weight = self.latent_adversary, self.weights["generator"]
+        real, fake = adversary.codes(latent, step)
+        loss = adversary.discriminator_loss(real, fake)
+        self._update("discriminator", weight * loss, {**terms, "discriminator": loss}, step)
+        log = {"discriminator": loss.detach()}
+        if (penalty := adversary.penalty(real, step)) is not None:
+            self._update("discriminator", weight * penalty, {"r1": penalty}, step)
+            log["r1"] = penalty.detach()
+        terms["generator"] = adversary.redirector_loss(latent)
+        return log | {"generator": terms["generator"].detach()}
 
     def _discriminator_phase(
         self, real: Tensor, fake: Tensor, terms: Mapping[str, Tensor], step: int

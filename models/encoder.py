@@ -25,7 +25,9 @@ class _Initial(nn.Module):
         return self.conv2(self.act(self.norm(self.conv1(image))))
 
 
-class _DenseNetEncoder(nn.Module):
+class DenseNetEncoder(nn.Module):
+    """Image (B, 3, S, S) to the innermost map (B, c_out, s, s)."""
+
     def __init__(self, growth: int, blocks: int) -> None:
         super().__init__()
         self.initial = _Initial(growth)
@@ -56,7 +58,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.factors = factors
-        self.encoder = _DenseNetEncoder(growth, blocks)
+        self.encoder = DenseNetEncoder(growth, blocks)
         width = self.encoder.c_out * bottleneck_side(image_size, blocks) ** 2
         self.encoder_fc_pseudo_labels1 = nn.Linear(width, CONDITION_WIDTH)
         self.encoder_fc_pseudo_labels2 = nn.Linear(CONDITION_WIDTH, sum(factor.dof for factor in factors))

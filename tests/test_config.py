@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 import core
 import train_facenet
-from core.config_default import Config, contradictions, is_set
+from core.config_default import Config, is_set
 from core.config_reader import ConfigError, load_config
+from core.config_rules import contradictions
 
 ROOT = Path(__file__).parents[1]
 NOT_SET = {  # paths that the published files leave to their user
@@ -54,6 +55,12 @@ NEW_DEFAULTS: dict[str, Any] = {
     "estimator_save_interval": 5000, "redirected_file": ".", "redirected_use": "both", "redirected_per_sample": 1,
     "redirected_images": "uint8", "redirected_bandwidth": 1.0, "redirected_truncated": False,
     "redirected_max_error": None, "redirected_unlabeled_samples": 0, "estimator_real_share": None,
+    "redirector": "st-ed", "projector_width": 96, "deprojector_width": 128, "layer_weights_prior": {},
+    "gazecapture_aligned_file": ".", "mpiigaze_aligned_file": ".", "columbia_aligned_file": ".",
+    "eyediap_aligned_file": ".", "face_size": 256, "inversions_path": ".", "relabel_inversions": True,
+    "e4e_weights": ".", "stylegan2_weights": ".", "arcface_weights": ".", "train_missing_pair": False,
+    "pair_num_steps": 1500, "coeff_l2_loss": 0.0, "coeff_lpips_loss": 0.0, "coeff_identity_loss": 0.0,
+    "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0,
     "augmentation_labels": (), "augmentation_seeds": (0,),
     "augmentation_variants": {"real and redirected": {}},
 }  # fmt: skip

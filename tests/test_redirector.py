@@ -1,11 +1,13 @@
 """What every redirector promises, whatever its networks."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from models.redirector import Encoding, Redirector
 from models.st_ed import STED, st_ed_factors
-from tests.tiny import SIZE, random_batch, tiny_redirector
+from tests.tiny import SIZE, random_batch, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
 
 
 def with_colour() -> STED:
@@ -13,7 +15,16 @@ def with_colour() -> STED:
     return STED(st_ed_factors(8, 1, 4, 3, 4), SIZE, growth=2, blocks=3, carry_colour=True)
 
 
-@pytest.fixture(params=[tiny_redirector, with_colour], ids=["ST-ED", "ST-ED with colour"])
+KINDS = {
+    "ST-ED": tiny_redirector,
+    "ST-ED with colour": with_colour,
+    "ReDirTrans": tiny_redirtrans,
+    "ReDirTrans with colour": partial(tiny_redirtrans, carry_colour=True),
+    "ReDirTrans-GAN": tiny_redirtrans_gan,
+}
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
 def redirector(request: pytest.FixtureRequest) -> Redirector:
     return request.param().eval()
 

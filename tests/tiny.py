@@ -7,10 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.adversary import LatentAdversary
 from core.trainer import RedirectionTrainer
-from models.discriminator import PatchDiscriminator
+from core.views import CroppedEstimator
+from models.arcface import REFERENCE_POINTS
+from models.discriminator import LatentDiscriminator, PatchDiscriminator
+from models.e4e import E4EEncoder
 from models.gazeheadnet import Estimate
+from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
+from models.stylegan2 import Generator
 
 SIZE = 64
 COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
@@ -18,6 +24,10 @@ WEIGHTS = {
     "l1": 200.0, "gaze_a": 5.0, "head_a": 5.0, "generator": 1.0, "embedding_consistency": 2.0,
     "embedding_disentangle": 2.0, "label_disentangle": 2.0, "redirection_feature_loss": 5.0,
     "gaze_redirection": 2.0, "head_redirection": 2.0,
+}  # fmt: skip
+GAN_WEIGHTS = {
+    "l2": 8.0, "gaze_a": 1.0, "head_a": 1.0, "generator": 0.1, "embedding_consistency": 2.0,
+    "gaze_redirection": 0.2, "head_redirection": 0.2, "latent": 1.0, "delta": 0.01,
 }  # fmt: skip
 
 
@@ -40,6 +50,49 @@ def tiny_redirector(seed: int = 0) -> STED:
     model = STED(st_ed_factors(8, 1, 4, 3, 4), SIZE, growth=2, blocks=3, fc_width=16)
     nn.init.normal_(model.encoder.encoder_fc_pseudo_labels2.weight, std=0.2)
     return model
+
+
+def tiny_redirtrans(seed: int = 0, carry_colour: bool = False) -> ReDirTransSTED:
+    torch.manual_seed(seed)
+    return ReDirTransSTED(32, SIZE, growth=2, blocks=3, fc_width=16, projector_hidden=8, deprojector_hidden=8,
+                          carry_colour=carry_colour)  # fmt: skip
+
+
+def tiny_pair(seed: int = 0) -> tuple[E4EEncoder, Generator, Tensor]:
+    """Encoder, generator of 32 px, and average code."""
+    torch.manual_seed(seed)
+    generator = Generator(32, style_dim=16, num_mapping=2, channel_multiplier=1 / 64, max_channels=8)
+    encoder = E4EEncoder(generator.num_rows, input_size=32, style_dim=16, width=4, depths=(1, 1, 1, 1))
+    return encoder, generator, torch.randn(generator.num_rows, 16) / 4
+
+
+def tiny_redirtrans_gan(seed: int = 0) -> ReDirTransGAN:
+    """Faces of 64 px around a pair of 32 px."""
+    pair = tiny_pair(seed)
+    return ReDirTransGAN(*pair, SIZE, projector_hidden=8, deprojector_hidden=8, prior={"gaze": [0.5] * 8})
+
+
+def tiny_gan_trainer(seed: int = 0, **settings: object) -> RedirectionTrainer:
+    redirector = tiny_redirtrans_gan(seed)
+    torch.manual_seed(seed + 1)
+    settings = {
+        "weights": GAN_WEIGHTS, "learning_rate": lambda _: 1e-3, "weight_decay": 1e-4,
+        "adversarial_warmup_steps": 0, "seed": seed,
+    } | settings  # fmt: skip
+    discriminator = LatentDiscriminator(16, 2)
+    trainer = RedirectionTrainer(redirector, discriminator, CroppedEstimator(PoolEstimator(), SIZE), **settings)
+    trainer.latent_adversary = LatentAdversary(discriminator, redirector.decoder, seed)
+    return trainer
+
+
+def random_faces(redirector: ReDirTransGAN, size: int = 4, seed: int = 0) -> dict[str, Tensor]:
+    """A batch of aligned faces with a crop that is not trivial, points of a face, and their W+ codes."""
+    batch = random_batch(size, seed)
+    crop = torch.tensor([[0.6, 0.02, 0.05], [-0.02, 0.6, 0.1], [0.01, 0.02, 1.0]]).expand(size, 3, 3)
+    points = (torch.tensor(REFERENCE_POINTS) * SIZE / 112).expand(size, 5, 2)
+    for i in "ab":
+        batch |= {f"crop_{i}": crop, f"points_{i}": points, f"w_plus_{i}": redirector.invert(batch[f"image_{i}"])}
+    return batch
 
 
 def tiny_trainer(seed: int = 0, **settings: object) -> RedirectionTrainer:
