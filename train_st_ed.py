@@ -18,7 +18,7 @@ from core.config_default import is_set
 from core.estimation import training_state
 from core.evaluator import Measurements, evaluate
 from core.generation import Generation
-from core.report import Pictures, picture_name, sample_pairs, write_report
+from core.report import Pictures, layer_weights_picture, picture_name, sample_pairs, write_report
 from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
 from core.trainer import RedirectionTrainer
@@ -26,6 +26,7 @@ from core.views import CroppedEstimator
 from dataset import GazeDataset
 from models.gazeheadnet import Estimator
 from models.redirector import Redirector
+from models.redirtrans import ReDirTransGAN
 from train_facenet import is_trained, train_configured
 from utils import atomic_write, require_writable, write_png
 
@@ -115,7 +116,11 @@ class Run:
         def pictures(step: int) -> None:
             picture = looks.comparison_picture(self.redirector)
             write_png(self.folder / "samples" / f"step_{step}.png", picture)
-            tracker.log(step, {}, {"samples/comparison": picture})
+            shown = {"samples/comparison": picture}
+            if isinstance(self.redirector, ReDirTransGAN):
+                shown["layer_weights"] = layer_weights_picture(dict(self.redirector.deprojector.layer_weights))
+                write_png(self.folder / "samples" / f"layer_weights_{step}.png", shown["layer_weights"])
+            tracker.log(step, {}, shown)
 
         with stop_on_signal() as stop:
             step = self.trainer.fit(

@@ -155,6 +155,24 @@ class Pictures:
                 write_video(folder / person / f"walk_{factor.name}.mp4", _video_frames(row))
 
 
+def layer_weights_picture(weights: Mapping[str, Tensor]) -> np.ndarray:
+    """Bars of each factor's weight of the rows of W+, the coarsest row on the left; (H, W, 3) uint8.
+
+    weights: factor -> (rows,).
+    """
+    side, lines = 40, []
+    for name, values in weights.items():
+        line = np.full((3 * side, side * len(values), 3), 255, np.uint8)
+        largest = max(float(values.abs().max()), 1e-6)
+        for i, value in enumerate(values.tolist()):
+            top = 3 * side - 1 - round(abs(value) / largest * 2 * side)
+            colour = (60, 90, 200) if value >= 0 else (200, 60, 60)
+            cv2.rectangle(line, (i * side + 4, top), ((i + 1) * side - 4, 3 * side - 1), colour, -1)
+            cv2.putText(line, f"{value:.2g}", (i * side + 2, top - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0, 0, 0), 1)
+        lines.append(_headed(line, [f"{name}: weight of each row"]))
+    return np.concatenate(lines)
+
+
 def walk_path(dof: int, frames: int) -> Tensor:
     """(T, dof) a closed walk of a factor's condition: up and down in yaw (or its one angle), then in pitch."""
     swing = 0.6 * np.sin(np.linspace(0, 2 * np.pi, max(frames // dof, 2), endpoint=False))
