@@ -25,6 +25,7 @@ from utils import batch_to_device, file_sha256, image_to_uint8
 ANGLES = ("gaze pitch", "gaze yaw", "head pitch", "head yaw")
 MAX_REDRAWS = 1000
 TARGET_STREAM = 0x7461_7267  # of the seed, far from the streams that are numbered by epoch
+DECODE_AT_ONCE = 64
 LOOKED_AT = 16  # images that identify a source; all of them would take an hour of reading
 
 
@@ -93,12 +94,16 @@ def _kernel_covariance(labels: np.ndarray, bandwidth: float) -> np.ndarray:
 
 def redirect_batch(redirector: Redirector, image: Tensor, targets: Tensor) -> Tensor:
     """(B, K, 3, S, S) in [-1, 1]: each image (B, 3, S, S) with gaze and head at its K targets (B, K, 4), radians."""
-    encoding = redirector.encode(image)
+    encoding, copies = redirector.encode(image), targets.shape[1]
+    every = encoding[torch.arange(len(image), device=image.device).repeat_interleave(copies)]
+    flat = targets.flatten(0, 1)
+    # Few images of a person with many copies each are decoded together.
+    parts = [slice(start, start + DECODE_AT_ONCE) for start in range(0, len(flat), DECODE_AT_ONCE)]
     views = [
-        redirector.decode(redirector.rotate(encoding, {"gaze": target[:, :2], "head": target[:, 2:]}))
-        for target in targets.unbind(1)
+        redirector.decode(redirector.rotate(every[part], {"gaze": flat[part, :2], "head": flat[part, 2:]}))
+        for part in parts
     ]
-    return torch.stack(views, dim=1).clamp(-1, 1)
+    return torch.cat(views).unflatten(0, (len(image), copies)).clamp(-1, 1)
 
 
 def target_errors_deg(estimator: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class Encoding:
     embeddings: Mapping[str, Tensor]
     remainder: Tensor | None = None
 
-    def __getitem__(self, rows: slice) -> "Encoding":
-        """The same encoding for some images of the batch."""
+    def __getitem__(self, rows: slice | Tensor) -> "Encoding":
+        """The same encoding for some images of the batch: a slice, or their numbers."""
         return Encoding(
             {name: value[rows] for name, value in self.conditions.items()},
             {name: value[rows] for name, value in self.embeddings.items()},
