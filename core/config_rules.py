@@ -75,6 +75,8 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          "names no file, but redirtrans-gan needs e4e_ffhq_encode.pt (pretrained_models/README.md); set it."),
         ("arcface_weights", "coeff_identity_loss", c.coeff_identity_loss > 0 and not is_set(c.arcface_weights),
          f"names no file, but coeff_identity_loss is {c.coeff_identity_loss:g}; set r50_backbone.pth, or no weight."),
+        ("layer_weights_prior", "", bool(c.layer_weights_prior.keys() - {"head", "gaze"}),
+         f"names {', '.join(sorted(c.layer_weights_prior.keys() - {'head', 'gaze'}))}, expected head and gaze."),
         ("use_mixing", "redirector coeff_disentangle_embedding_loss coeff_disentangle_pseudo_label_loss",
          is_gan and bool(c.coeff_disentangle_embedding_loss or c.coeff_disentangle_pseudo_label_loss),
          "re-encodes images, through which redirtrans-gan's frozen encoder does not train; set coeff_disentangle_* 0."),

@@ -163,6 +163,7 @@ def layer_weights_picture(weights: Mapping[str, Tensor]) -> np.ndarray:
     side, lines = 40, []
     for name, values in weights.items():
         line = np.full((3 * side, side * len(values), 3), 255, np.uint8)
+        values = values.detach()
         largest = max(float(values.abs().max()), 1e-6)
         for i, value in enumerate(values.tolist()):
             top = 3 * side - 1 - round(abs(value) / largest * 2 * side)

@@ -1,0 +1,147 @@
+"""The command with ReDirTrans: both variants from training to report, resuming, and what a user's mistakes lead to."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from models.load_pretrained_model import load_e4e
+from tests import test_train_st_ed
+from tests.test_train_st_ed import equal
+from tests.tiny import SIZE, tiny_pair
+from train_st_ed import main
+
+setup = test_train_st_ed.setup  # the fixture: a folder with data, estimators and config.json
+PAIR = "pair.pt"
+
+
+def write_pair(path: Path, seed: int = 0) -> None:
+    """A random pair in the layout of e4e's release."""
+    encoder, generator, average = tiny_pair(seed)
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state |= {f"decoder.{k}": v for k, v in generator.state_dict().items()}
+    torch.save({"state_dict": state, "latent_avg": average, "opts": {}}, path)
+
+
+def align(path: Path) -> None:
+    """Make a data file one of aligned faces: a patch is the middle of the face, a little turned."""
+    with h5py.File(path, "a") as file:
+        file.attrs.update({"view": "ffhq-aligned", "patch_size": SIZE})
+        for group in file.values():
+            count = len(group["labels"])
+            homography = np.array([[1.4, 0.05, -14.0], [-0.05, 1.4, -12.0], [0.0, 0.0, 1.0]])
+            group["homography"] = np.tile(homography, (count, 1, 1))
+            points = np.array([[22, 28], [42, 28], [32, 38], [25, 48], [39, 48]], float)
+            group["points"] = np.tile(points, (count, 1, 1))
+
+
+@pytest.fixture
+def gan(setup: Path) -> Path:
+    """A folder with patches, aligned faces, a random pair, two estimators and gan.json; it is the working folder."""
+    (setup / "faces.h5").write_bytes((setup / "gc.h5").read_bytes())
+    align(setup / "faces.h5")
+    write_pair(setup / PAIR)
+    config = json.loads((setup / "config.json").read_text()) | {
+        "redirector": "redirtrans-gan", "gazecapture_aligned_file": "faces.h5", "face_size": SIZE, "e4e_weights": PAIR,
+        "projector_width": 8, "deprojector_width": 8, "coeff_disentangle_embedding_loss": 0, "coeff_l1_loss": 0,
+        "coeff_l2_loss": 8, "coeff_latent_loss": 1, "coeff_delta_loss": 0.01, "coeff_gaze_loss": 1,
+        "coeff_discriminator_loss": 0.1, "discriminator_warmup_steps": 0,
+    }  # fmt: skip
+    (setup / "gan.json").write_text(json.dumps(config))
+    return setup
+
+
+def trained(folder: Path, step: int = 6) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "checkpoints" / f"{step}.pt", weights_only=True)
+    parts = ("projector", "deprojector", "discriminator")
+    return {f"{m}.{k}": v for m in parts for k, v in content[m].items()}
+
+
+def test_the_first_variant_runs_resumes_and_reports(setup: Path) -> None:
+    arguments = ["config.json", "--redirector", "redirtrans"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--save-path", "parts"]) == 0
+    (setup / "parts" / "checkpoints" / "6.pt").unlink()
+    assert main([*arguments, "--save-path", "parts"]) == 0
+    assert equal(trained(setup / "run"), trained(setup / "parts"))
+    report = json.loads((setup / "run" / "report" / "6" / "report.json").read_text())
+    assert {"gaze_redirection", "head_to_gaze", "l1_person_mean"} <= report["datasets"]["gc/test"].keys()
+    assert "gaze_disentangle" not in report["datasets"]["gc/test"]  # there are no other factors
+    assert main([*arguments, "--skip-training", "--load-step", "6"]) == 0
+
+
+def test_the_gan_leaves_everything_it_promises(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = load_e4e(PAIR)[0].state_dict()
+    assert main(["gan.json"]) == 0
+    assert all(torch.equal(value, before[key]) for key, value in load_e4e(PAIR)[0].state_dict().items())
+    run = gan / "run"
+    content = torch.load(run / "checkpoints" / "6.pt", weights_only=True)
+    assert not {"encoder", "decoder"} & content.keys() and len(content["frozen"]["e4e_weights"]) == 64
+    names = {path.name for path in (run / "samples").glob("*.png")}
+    assert {"step_6.png", "layer_weights_6.png"} <= names
+    report = json.loads((run / "report" / "6" / "report.json").read_text())
+    assert report["datasets"]["gc/test"]["gaze_redirection"]["count"] == 6
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/l2", "train/latent", "train/delta", "train/generator"} <= lines[0].keys()
+    assert list((gan / "inversions").glob("faces-*/*.h5"))
+    capsys.readouterr()
+    assert main(["gan.json", "--skip-training", "--load-step", "6"]) == 0
+    assert "Loaded run/checkpoints/6.pt (step 6)" in capsys.readouterr().out
+
+
+def test_a_resumed_gan_equals_an_uninterrupted_one_with_its_pools(gan: Path) -> None:
+    assert main(["gan.json"]) == 0
+    assert main(["gan.json", "--save-path", "parts"]) == 0
+    for step in (6, 4):
+        (gan / "parts" / "checkpoints" / f"{step}.pt").unlink()
+    assert main(["gan.json", "--save-path", "parts", "--num-data-loaders", "2"]) == 0
+    assert equal(trained(gan / "run"), trained(gan / "parts"))
+
+
+def test_patches_stand_in_for_aligned_faces_and_the_log_says_what_that_costs(
+    gan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gan.json", "--gazecapture-aligned-file", ".", "--num-training-steps", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "gc/train: normalised patches, enlarged to 64 px, stand for aligned faces" in printed
+    assert "gazecapture_aligned_file is better" in printed
+
+
+def test_weights_around_another_pair_are_refused(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gan.json", "--num-training-steps", "2"]) == 0
+    write_pair(gan / PAIR, seed=1)
+    assert main(["gan.json"]) == 2
+    assert "2.pt: was trained with another file at e4e_weights" in capsys.readouterr().err
+    assert not (gan / "run" / "checkpoints" / "4.pt").exists()
+
+
+MISTAKES = {
+    "no pair": (["--e4e-weights", "."], "--e4e-weights names no file, but redirtrans-gan needs e4e_ffhq_encode.pt"),
+    "missing pair": (["--e4e-weights", "none.pt"], "e4e_weights: none.pt"),
+    "no ArcFace": (
+        ["--coeff-identity-loss", "5"],
+        "'arcface_weights' (not given) names no file",
+    ),
+    "no LPIPS": (["--coeff-lpips-loss", "5"], "lpips_weights: coeff_lpips_loss is 5, but LPIPS' AlexNet"),
+    "mixing": (["--coeff-disentangle-embedding-loss", "1"], "re-encodes images"),
+    "mirror": (["--mirror-augmentation"], "cannot be mirrored"),
+    "redirected data": (["--store-redirect-dataset"], "makes aligned faces"),
+    "prior": (["--layer-weights-prior", '{"gaze": [1, 1]}'], "prior of 'gaze': 2 layer weights, expected 8"),
+    "prior of whom": (["--layer-weights-prior", '{"nose": [1]}'], "--layer-weights-prior names nose, expected"),
+    "GAN term elsewhere": (["--redirector", "st-ed"], "redirtrans-gan's; set them 0"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_with_one_message_and_leave_nothing(
+    mistake: str, gan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(gan / "hub"))
+    arguments, message = MISTAKES[mistake]
+    assert main(["gan.json", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (gan / "run").exists()
