@@ -291,7 +291,7 @@ def _train_missing_pair(config: Config, device: torch.device) -> None:
     build.make_missing_data(config)
     faces = build.build_training_set(config, faces=True)
     estimator = _estimators(config, None, None, device).get("gazenet")
-    build.train_pair_of(config, faces, estimator, device)
+    build.train_missing_pair(config, faces, estimator, device)
 
 
 def _ignored(config: Config) -> Iterator[str]:

@@ -14,6 +14,8 @@ from core.adversary import LatentAdversary
 from core.config_default import Config, is_set
 from core.generation import Generation, plan_generation
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
+from core.pair import PairRecipe, train_pair
+from core.runtime import stop_on_signal
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
 from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
@@ -344,6 +346,34 @@ def build_estimator(config: Config, which: str) -> Estimator:
             "Train one for that size, or change image_size."
         )
     return estimator
+
+
+def train_missing_pair(
+    config: Config, faces: AlignedDataset, estimator: Estimator | None, device: torch.device
+) -> None:
+    """Train a small encoder and generator of `face_size` on these faces, into e4e_weights.
+
+    Raises OSError, ValueError or FloatingPointError; KeyboardInterrupt, with the state saved, if the user asks to stop.
+    """
+    recipe = PairRecipe(
+        size=config.face_size, num_steps=config.pair_num_steps, seed=config.seed, precision=config.precision
+    )
+    held_out = open_source(config, VALIDATION, faces=True)
+    with stop_on_signal() as stop:
+        done = train_pair(
+            faces,
+            estimator,
+            recipe,
+            Path(config.e4e_weights),
+            patch_size=config.image_size,
+            device=device,
+            held_out=held_out,
+            stop=stop,
+            num_workers=config.num_data_loaders,
+        )
+    if not done:
+        say("Stopped in the training of the pair; the same command continues from there.")
+        raise KeyboardInterrupt
 
 
 def build_inverted(

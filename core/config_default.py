@@ -79,7 +79,7 @@ class Config(BaseModel):
     stylegan2_weights: str = _key(".", "another StyleGAN2 in place of the one in e4e_weights")
     arcface_weights: str = _key(".", "r50_backbone.pth, for coeff_identity_loss")
     train_missing_pair: bool = _key(False, "train a small encoder and generator first where e4e_weights is missing")
-    pair_num_steps: Count = _key(1500, "training steps of that pair")
+    pair_num_steps: Count = _key(2400, "training steps of that pair")
     densenet_blocks: Count = _key(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _key(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _key(0, "hidden width of the embedding head; 0: its input's, as published")

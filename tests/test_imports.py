@@ -37,6 +37,7 @@ LEVEL_2 = {
     "core.generation",
     "core.inversion",
     "core.pair",
+    "core.pair_trainer",
     "core.report",
     "core.trainer",
     "core.views",
