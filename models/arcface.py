@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.freezable import Freezable
 from models.geometry import at_least_float32
-from models.stylegan2 import Freezable
 
 # Eyes, tip of the nose, corners of the mouth in a crop of 112 px; x, y of pixel centres, the image's left first.
 REFERENCE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.stylegan2 import EqualLinear, Freezable
+from models.freezable import Freezable
+from models.stylegan2 import EqualLinear
 
 COARSE_ROWS, MIDDLE_ROWS = 3, 4
 

@@ -1,10 +1,11 @@
 """Estimators of gaze and head direction: what they return, and the VGG16 of ST-ED's training losses."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from models.freezable import Freezable
 from models.geometry import at_least_float32
 
 
@@ -20,19 +21,11 @@ class Estimate(NamedTuple):
     features: list[Tensor]
 
 
-class Estimator(nn.Module):
-    """Base of all estimators: image (B, 3, S, S) RGB in [-1, 1] -> Estimate."""
+class Estimator(Freezable):
+    """Base of all estimators: image (B, 3, S, S) RGB in [-1, 1] -> Estimate.
 
-    frozen = False
-
-    def freeze(self) -> Self:
-        """No gradient for the weights, and evaluation mode for good, whatever a parent module is set to."""
-        self.frozen = True
-        return self.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Self:
-        # A parent's .train() would let BatchNorm estimate from, and learn, the statistics of fakes.
-        return super().train(mode and not self.frozen)
+    Frozen, its BatchNorm neither estimates from nor learns the statistics of fakes.
+    """
 
 
 class GazeHeadNet(Estimator):

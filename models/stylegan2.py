@@ -8,32 +8,19 @@ Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from models.freezable import Freezable
 from models.geometry import at_least_float32
 
 Noise = Literal["stored", "random", "none"] | Sequence[Tensor]
 BLUR = (1.0, 3.0, 3.0, 1.0)
 EPSILON = 1e-8
-
-
-class Freezable(nn.Module):
-    """A module whose weights can be frozen for good, whatever mode a parent module is set to."""
-
-    frozen = False
-
-    def freeze(self) -> Self:
-        """No gradient for the weights (gradients still flow to the input), evaluation mode for good."""
-        self.frozen = True
-        return self.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
 
 
 class EqualLinear(nn.Module):

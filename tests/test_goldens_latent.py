@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from models.arcface import ArcFace
 from models.e4e import E4EEncoder
-from models.stylegan2 import Freezable, Generator
+from models.freezable import Freezable
+from models.stylegan2 import Generator
 from tests.formula import assert_golden, fill_latent, uniform
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -16,7 +16,8 @@ from benchmarks.synthesis import (
 )
 from models.arcface import REFERENCE_POINTS, ArcFace, align_points, aligned_crop, face_crop
 from models.e4e import E4EEncoder
-from models.stylegan2 import Freezable, Generator, ModulatedConv, ModulatedToRGB, mix, truncate
+from models.freezable import Freezable
+from models.stylegan2 import Generator, ModulatedConv, ModulatedToRGB, mix, truncate
 
 HALF = [torch.bfloat16, torch.float16]
 

@@ -174,6 +174,24 @@ def test_the_published_sizes_train_two_steps_and_evaluate(tmp_path: Path, monkey
     assert (run / "report" / "2" / "report.json").is_file()
 
 
+@pytest.mark.slow
+def test_around_a_small_pair_the_gan_redirects_persons_it_never_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof without the published weights: config/ReDirTrans-GAN-quickstart.json with fewer steps and pictures."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--pair-num-steps", "1600", "--num-training-steps", "600", "--synthetic-persons", "300"]
+    flags += ["--walk-frames", "0", "--no-eval-disentanglement", "--save-path", "run"]
+    assert main([str(ROOT / "config/ReDirTrans-GAN-quickstart.json"), *flags]) == 0
+    pair = torch.load(tmp_path / "runs/quickstart-pair/pair_64.pt", weights_only=True)
+    assert pair["held_out"]["l1"] < 0.5 * pair["held_out"]["mean_image_l1"]
+    report = json.loads((tmp_path / "run/report/600/report.json").read_text())
+    ratios, means = report["ratios"]["gc/test"], report["datasets"]["gc/test"]
+    assert ratios["gaze_redirection"] <= 0.60 < ratios["gaze_label_blind"]
+    assert ratios["head_redirection"] <= 0.45 < ratios["head_label_blind"]
+    assert means["l1"]["mean"] < means["l1_no_redirection"]["mean"]
+
+
 MISTAKES = {
     "no pair": (["--e4e-weights", "."], "--e4e-weights names no file, but redirtrans-gan needs e4e_ffhq_encode.pt"),
     "missing pair": (["--e4e-weights", "none.pt"], "e4e_weights: none.pt"),
