@@ -5,27 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import synthetic
+from . import ffhq_aligned, gazecapture, images, mpiifacegaze, page, rechunk, synthetic, verify
 
-SUBCOMMANDS = (synthetic,)  # modules with add_parser(subparsers), which sets `run`
+SUBCOMMANDS = (
+    synthetic,
+    gazecapture,
+    mpiifacegaze,
+    images,
+    ffhq_aligned,
+    verify,
+    page,
+    rechunk,
+)  # modules with add_parser(subparsers), which sets `run`
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a subcommand; a mistake of the user ends with one line on stderr and exit code 2."""
+    """Runs a subcommand, whose `run` may return an exit code; a mistake of the user ends with one line and code 2."""
     parser = argparse.ArgumentParser(prog="python -m preprocess", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     for module in SUBCOMMANDS:
         module.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (ValueError, OSError, ImportError) as error:
         print(f"python -m preprocess {arguments.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "Stopped; nothing was written.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,194 @@
+"""`python -m preprocess images DIR --out FILE.h5`: a folder of one's own photographs -> normalised patches.
+
+Each folder in DIR is a person; photographs in DIR itself are one person, named as DIR. With --each every photograph
+is a person of its own. Of several faces in a photograph the largest is taken.
+
+Nobody knows where the people look. The head's pose comes from landmarks, and all gaze labels repeat it: the root
+attribute `gaze_known` is False. Such a file serves to redirect faces, where gaze and head are estimated from the
+image; it must not be trained on or evaluated with. Besides `name`, a person's group has what it takes to put a changed
+patch back: `image_to_patch` (N, 3, 3), pixels of the upright photograph to those of the patch, and `image_shape`
+(N, 2), height and width.
+
+Camera: --focal, else what EXIF says, else as many pixels as the photograph is long (a field of view of 53 degrees). A
+wrong one changes distance and, a little, the head's pose. Distortion is taken as none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy import ndarray
+
+from .conversion import Conversion, run_conversion
+from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .normalization import normalizing_rotation, warp_matrix
+
+NAME = "images"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+UNREADABLE = (".heic", ".heif", ".avif")
+FILM_DIAGONAL = float(np.hypot(36, 24))  # mm, to which EXIF's equivalent focal length belongs
+_ORIENTATION, _EXIF, _FOCAL_35MM = 0x0112, 0x8769, 0xA405  # EXIF tags
+_TURNS = {  # EXIF orientation -> (transposed first, then flipped as OpenCV counts)
+    2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0),
+}  # fmt: skip
+
+
+def upright(image: ndarray, orientation: int) -> ndarray:
+    """An image as it is stored, turned as EXIF's orientation (1 to 8) says."""
+    transposed, flipped = _TURNS.get(orientation, (False, None))
+    image = cv2.transpose(image) if transposed else image
+    return image if flipped is None else cv2.flip(image, flipped)
+
+
+def read_exif(path: Path) -> tuple[int, float | None]:
+    """Orientation, and focal length in mm as on 35 mm film; 1 and None where they are not said."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            tags = image.getexif()
+            film = float(tags.get_ifd(_EXIF).get(_FOCAL_35MM) or 0)
+            return int(tags.get(_ORIENTATION) or 1), film if film > 0 else None
+    except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):  # what Pillow raises for broken tags
+        return 1, None
+
+
+def photo_camera(shape: tuple[int, ...], focal: float | None, film: float | None) -> tuple[ndarray, str]:
+    """Camera matrix (3, 3) of a photograph (height, width, ...), and where its focal length is from.
+
+    focal: pixels, if known.  film: mm as on 35 mm film, if known.
+    """
+    height, width = shape[:2]
+    if focal is not None:
+        pixels, source = focal, ""
+    elif film is not None:
+        pixels, source = film / FILM_DIAGONAL * float(np.hypot(height, width)), "focal length from EXIF"
+    else:
+        pixels, source = float(max(height, width)), "focal length assumed"
+    return np.array([[pixels, 0, width / 2 - 0.5], [0, pixels, height / 2 - 0.5], [0, 0, 1]]), source
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Converts a person's photographs. names: by person, relative to `folder`.  focal: pixels; None if not known."""
+
+    folder: Path
+    cutter: FaceCutter
+    names: Mapping[str, tuple[str, ...]]
+    focal: float | None
+
+    def __call__(self, person: str) -> Iterator[Sample | LeftOut]:
+        """The samples of a person, by name."""
+        return map(self._photo, self.names[person])
+
+    def _photo(self, name: str) -> Sample | LeftOut:
+        path = self.folder / name
+        if path.suffix.lower() in UNREADABLE:
+            return LeftOut(name, "format cannot be read", "save it as JPEG or PNG", damaged=True)
+        image = read_image(path, name)
+        if isinstance(image, LeftOut):
+            return image
+        orientation, film = read_exif(path)
+        image = upright(image, orientation)
+        camera_matrix, note = photo_camera(image.shape, self.focal, film)
+        pose = self.cutter.find_pose(image, name, camera_matrix)
+        if isinstance(pose, LeftOut):
+            return pose
+        # Any target will do: its labels are overwritten. The camera is one that every face may look at.
+        sample = self.cutter.cut(image, name, camera_matrix, pose, np.zeros(3), note)
+        if isinstance(sample, LeftOut):
+            return sample
+        rotation = normalizing_rotation(pose.centre, pose.rotation)
+        extra = {
+            **sample.extra,
+            "image_to_patch": warp_matrix(self.cutter.view, camera_matrix, pose.centre, rotation),
+            "image_shape": np.array(image.shape[:2], np.int32),
+        }
+        return replace(sample, labels=np.tile(sample.labels[2:4], 4), extra=extra)
+
+
+def find_photographs(folder: Path, each: bool = False) -> dict[str, tuple[str, ...]]:
+    """Person -> names relative to `folder`, sorted. each: every photograph is a person of its own.
+
+    Raises FileNotFoundError if there are none, ValueError if two persons would have one name.
+    """
+    known = (*SUFFIXES, *UNREADABLE)
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in known]
+    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    if not names:
+        raise FileNotFoundError(f"{folder}: no photographs in it, expected {', '.join(SUFFIXES)}.")
+    persons: dict[str, list[str]] = {}
+    for name in names:
+        path = Path(name)
+        inside = path.parts[0] if len(path.parts) > 1 else folder.resolve().name
+        person = path.with_suffix("").as_posix().replace("/", "_") if each else inside
+        persons.setdefault(person, []).append(name)
+    double = [found for found in persons.values() if each and len(found) > 1]
+    if double:
+        raise ValueError(f"--each: {double[0][0]} and {double[0][1]} would be one person; rename one of them.")
+    return {person: tuple(found) for person, found in sorted(persons.items())}
+
+
+def _fingerprint(folder: Path, names: Mapping[str, tuple[str, ...]]) -> str:
+    """Of names and sizes, so that other photographs are not taken for these."""
+    told = "".join(f"{name} {(folder / name).stat().st_size}\n" for found in names.values() for name in found)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def photo_conversion(folder: Path, cutter: FaceCutter, *, each: bool = False, focal: float | None = None) -> Conversion:
+    """The conversion of a folder of photographs. focal: pixels of the upright photographs; None if not known."""
+    names = find_photographs(folder, each)
+    own = {"each": each, "focal": focal, "photographs": _fingerprint(folder, names)}
+    return Conversion(
+        dataset="photographs",
+        persons=list(names),
+        convert=Photographs(folder, cutter, names, focal),
+        options={**cutter.options(), **own},
+        facts={
+            "gaze_known": False,
+            "intrinsics": "from EXIF or assumed" if focal is None else f"given: {focal:g} pixels",
+            "distortion": "assumed: none",
+            "head_pose": "from landmarks",
+        },
+    )
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds `images` to `python -m preprocess`."""
+    parser = subparsers.add_parser(
+        NAME,
+        help="a folder of one's own photographs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="photographs, or a folder of them for each person")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    parser.add_argument("--each", action="store_true", help="every photograph is a person of its own")
+    parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length of the photographs, all alike")
+    parser.add_argument("--persons", nargs="+", metavar="ID", help="only these; default: all")
+    parser.add_argument("--workers", type=int, help="processes; default: one a CPU")
+    parser.add_argument("--compression", choices=["lzf"], help="default: none, which reads faster")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_face_arguments(parser)
+    parser.set_defaults(run=_run, min_coverage=0.8)  # faces fill one's own photographs
+
+
+def conversion_from(arguments: argparse.Namespace) -> Conversion:
+    """The conversion that the command line asks for. Raises what a wrong option deserves."""
+    if not arguments.folder.is_dir():
+        raise NotADirectoryError(f"{arguments.folder} is not a folder of photographs.")
+    if arguments.focal is not None and not 50 <= arguments.focal <= 50_000:
+        raise ValueError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
+    cutter = cutter_from(arguments)
+    cutter.check()
+    return photo_conversion(arguments.folder, cutter, each=arguments.each, focal=arguments.focal)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    run_conversion(conversion_from(arguments), arguments)

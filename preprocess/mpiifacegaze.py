@@ -1,0 +1,228 @@
+"""MPIIFaceGaze, from the raw images or from the normalised .mat release.
+
+`python -m preprocess mpiifacegaze --raw DIR --out MPIIFaceGaze_128.h5`; DIR holds p00 ... p14, or p00.mat ... p14.mat
+(see `mpiifacegaze_normalized`, which reads these).
+
+Raw: `pXX/pXX.txt` has a line of 28 fields an image, of which the six landmarks, the face centre and the target in mm
+in the camera's frame are used; `pXX/Calibration/Camera.mat` has intrinsics and distortion. The head's pose comes from
+landmarks that are detected, or given by --landmarks, because that of the data set is in the axes of another face model.
+Where this finds no face (part of the image is blacked out), or one more than 50 mm from the annotated face centre,
+the six landmarks of the data set serve; --given-landmarks takes these alone and needs no detector.
+The target is checked against the point on the screen, where monitorPose.mat and screenSize.mat are there.
+Source: Zhang et al., "It's written all over your face", CVPRW 2017, and the notes that come with the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import scipy.io
+from numpy import ndarray
+
+from . import mpiifacegaze_normalized as normalized
+from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .face_model import EYE_CORNERS, HeadPose
+from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .normalization import undistort_image
+from .person_file import DamagedPerson
+
+NAME = "mpiifacegaze"
+NUM_FIELDS = 28
+GIVEN = (*EYE_CORNERS, 48, 54)  # the six landmarks of the data set, in its order
+MAX_APART = 50.0  # mm between our face centre and the annotated one: further off, it is another face
+MAX_OFF_SCREEN = 20.0  # mm between the annotated target and that of the point on the screen
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A person's laptop: camera matrix (3, 3), distortion, and the screen's pixels -> mm in the camera's frame."""
+
+    matrix: ndarray
+    distortion: ndarray
+    screen: ndarray | None  # (3, 3), of (x pixels, y pixels, 1); None if it is not known
+
+    def on_screen(self, point: ndarray) -> ndarray | None:
+        """(3,) mm in the camera's frame of a point (2,) in pixels of the screen."""
+        return None if self.screen is None else self.screen @ [*point, 1.0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of pXX.txt."""
+
+    image: str
+    screen_point: ndarray  # (2,) pixels
+    landmarks: ndarray  # (68, 2) pixels of the image as taken, NaN but for GIVEN
+    centre: ndarray  # (3,) mm, of the face, by the six-point model
+    target: ndarray  # (3,) mm, camera frame
+
+
+def parse_row(line: str) -> Row:
+    """Raises ValueError that says what is wrong with the line."""
+    cells = line.split()
+    if len(cells) != NUM_FIELDS:
+        raise ValueError(f"found {len(cells)} fields, expected {NUM_FIELDS}")
+    try:
+        values = np.array([float(cell) for cell in cells[1:27]])
+    except ValueError as error:
+        raise ValueError(f"found a field that is no number ({error})") from error
+    if not np.isfinite(values).all():
+        raise ValueError("found a field that is not finite")
+    landmarks = np.full((68, 2), np.nan)
+    landmarks[list(GIVEN)] = values[2:14].reshape(6, 2)
+    return Row(cells[0], values[:2], landmarks, values[20:23], values[23:26])
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """From a person's Calibration folder. Raises DamagedPerson if the camera's is not there."""
+    camera = _load_mat(folder / "Camera.mat", {"cameraMatrix": (3, 3), "distCoeffs": None})
+    try:
+        monitor = _load_mat(folder / "monitorPose.mat", {"rvects": None, "tvecs": None})
+        sizes = {f"{side}_{unit}": None for side in ("width", "height") for unit in ("pixel", "mm")}
+        size = {key: float(value.item()) for key, value in _load_mat(folder / "screenSize.mat", sizes).items()}
+        rotation = cv2.Rodrigues(monitor["rvects"].ravel())[0]
+        scale = np.diag([size["width_mm"] / size["width_pixel"], size["height_mm"] / size["height_pixel"], 1.0])
+        screen = np.column_stack([rotation[:, :2], monitor["tvecs"].ravel()]) @ scale
+    except (DamagedPerson, ValueError, ZeroDivisionError):
+        screen = None  # it only serves as a check
+    return Calibration(camera["cameraMatrix"], camera["distCoeffs"].ravel(), screen)
+
+
+def _load_mat(path: Path, expected: dict[str, tuple[int, ...] | None]) -> dict[str, ndarray]:
+    if not path.is_file():
+        raise DamagedPerson(f"no {path.parent.name}/{path.name}")
+    try:
+        found = scipy.io.loadmat(path)
+        values = {key: np.asarray(found[key], np.float64) for key in expected}
+    except KeyError as error:
+        raise DamagedPerson(f"{path.parent.name}/{path.name} has no {error}") from error
+    except Exception as error:  # SciPy raises whatever comes up in a damaged file
+        raise DamagedPerson(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+    for key, shape in expected.items():
+        if not np.isfinite(values[key]).all() or shape not in (None, values[key].shape):
+            raise DamagedPerson(
+                f"{path.name}: {key} is {values[key].shape} or not finite, expected {shape or 'numbers'}"
+            )
+    return values
+
+
+@dataclass(frozen=True)
+class MPIIFaceGaze:
+    """Converts a person. given: use the data set's own landmarks only.  every: take each Nth line."""
+
+    raw: Path
+    cutter: FaceCutter
+    every: int
+    given: bool
+
+    def __call__(self, person: str) -> Iterator[Sample | LeftOut]:
+        """The samples of a person, in the order of the text file."""
+        folder = self.raw / person
+        text, calibration = folder / f"{person}.txt", read_calibration(folder / "Calibration")
+        try:
+            lines = text.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise DamagedPerson(f"{text.name} cannot be read: {error}") from error
+        listed = set()
+        for number, line in enumerate(lines, 1):
+            listed.update(line.split()[:1])
+            if line.strip() and (number - 1) % self.every == 0:
+                yield self._line(person, f"{person}/{text.name}:{number}", line, calibration)
+        for path in sorted(folder.glob("day*/*.jpg")):
+            if path.relative_to(folder).as_posix() not in listed:
+                yield LeftOut(path.relative_to(self.raw).as_posix(), "image without annotation")
+
+    def _line(self, person: str, where: str, line: str, calibration: Calibration) -> Sample | LeftOut:
+        try:
+            row = parse_row(line)
+        except ValueError as error:
+            return LeftOut(where, "line cannot be read", str(error), damaged=True)
+        name = f"{person}/{row.image}"
+        expected = calibration.on_screen(row.screen_point)
+        if expected is not None and np.linalg.norm(row.target - expected) > MAX_OFF_SCREEN:
+            apart = f"{np.linalg.norm(row.target - expected):.0f} mm apart"
+            return LeftOut(name, "target is not at the point on the screen", apart, damaged=True)
+        image = read_image(self.raw / name, name)
+        if isinstance(image, LeftOut):
+            return image
+        pose, note = self._pose(image, name, row, calibration)
+        if isinstance(pose, LeftOut):
+            return pose
+        image = undistort_image(image, calibration.matrix, calibration.distortion)
+        return self.cutter.cut(image, name, calibration.matrix, pose, row.target, note)
+
+    def _pose(self, image: ndarray, name: str, row: Row, calibration: Calibration) -> tuple[HeadPose | LeftOut, str]:
+        """The head's pose, and a note if it comes from the six landmarks though it was not asked to."""
+        camera, note = (calibration.matrix, calibration.distortion), ""
+        if not self.given:
+            pose = self.cutter.find_pose(image, name, *camera)
+            if isinstance(pose, HeadPose) and np.linalg.norm(pose.centre - row.centre) < MAX_APART:
+                return pose, ""
+            if isinstance(pose, LeftOut) and pose.damaged:
+                return pose, ""
+            note = "head pose from the data set's six landmarks"
+        return self.cutter.pose(row.landmarks, name, *camera, use=GIVEN), note
+
+
+def find_persons(raw: Path) -> tuple[Path, list[str]]:
+    """The folder that the persons are in, `raw` or its Data, and who is there. Raises FileNotFoundError."""
+    for folder in (raw, raw / "Data", raw / "MPIIFaceGaze"):
+        if folder.is_dir():
+            found = sorted(
+                path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"p\d\d", path.name)
+            )
+            if found:
+                return folder, found
+    eyes = " This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze." * _is_mpiigaze(raw)
+    raise FileNotFoundError(f"--raw: {raw} holds neither folders p00 ... p14 nor files p00.mat ... p14.mat.{eyes}")
+
+
+def _is_mpiigaze(raw: Path) -> bool:
+    return any((raw / part).is_dir() for part in ("Data/Original", "Original", "Evaluation Subset"))
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds `mpiifacegaze` to `python -m preprocess`."""
+    parser = subparsers.add_parser(
+        NAME,
+        help="MPIIFaceGaze, from the raw images or the normalised .mat files",
+        description=f"{__doc__}\n{normalized.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    add_face_arguments(parser)
+    parser.add_argument("--given-landmarks", action="store_true", help="use the data set's own six landmarks only")
+    normalized.add_arguments(parser)
+    parser.set_defaults(run=_run)
+
+
+def conversion_from(arguments: argparse.Namespace) -> Conversion:
+    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    check_arguments(arguments)
+    if normalized.find_persons(arguments.raw):
+        return normalized.conversion_from(arguments)
+    if arguments.field is not None or arguments.opposite_gaze:
+        raise ValueError("--field and --opposite-gaze are for the normalised .mat files; --raw has images.")
+    raw, persons = find_persons(arguments.raw)
+    cutter = cutter_from(arguments)
+    if not arguments.given_landmarks:
+        cutter.check()
+    landmarks = {"landmarks": "given"} if arguments.given_landmarks else {}
+    return Conversion(
+        dataset="MPIIFaceGaze",
+        persons=persons,
+        convert=MPIIFaceGaze(raw, cutter, arguments.frames_every, arguments.given_landmarks),
+        options={**cutter.options(), **landmarks, "frames_every": arguments.frames_every, "release": "raw"},
+        facts={"intrinsics": "calibrated", "distortion": "calibrated, removed", "head_pose": "from landmarks"},
+        split={"test": persons},
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    run_conversion(conversion_from(arguments), arguments)

@@ -1,0 +1,258 @@
+"""What all converters share: the file, resuming, workers, what is left out. Converters here only make numbers."""
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from dataset import GazeDataset, load_person_split
+from preprocess import conversion as conversion_module
+from preprocess.conversion import convert_dataset, left_out_file
+from preprocess.face_patches import LeftOut, read_image
+from tests.made_up import PERSONS, Numbers, converted, numbers
+from tests.raw_trees import read_attributes, read_person, write_image
+
+ROOT = Path(__file__).resolve().parent.parent
+DATE = "2026-01-02T03:04:05Z"
+
+
+@pytest.fixture(autouse=True)
+def same_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion_module, "_now", lambda: DATE)
+
+
+# The file.
+
+
+def test_training_reads_what_was_converted(tmp_path: Path):
+    out = converted(tmp_path)
+    data = GazeDataset(out, default_is_bgr=True)
+    assert data.person_ids == list(PERSONS) and len(data) == 4 * 36 and not data.is_bgr
+    assert data.labels()[3] == pytest.approx(np.arange(4) / 100 + 0.004)  # the fourth is left out
+    person = read_person(out, "p2")
+    assert sorted(person) == ["labels", "name", "pixels"] and {len(data) for data in person.values()} == {36}
+    assert person["name"][2:4] == ["p2/2", "p2/4"] and person["pixels"][3, 0, 0].tolist() == [4, 1, 2]
+    assert person["labels"].dtype == np.float32 and person["labels"].shape == (36, 8)
+    with h5py.File(out) as file:
+        assert file["p1/pixels"].chunks == (1, 8, 8, 3) and file["p1/pixels"].compression is None
+
+
+def test_the_attributes_say_what_it_is(tmp_path: Path):
+    out = tmp_path / "out.h5"
+    convert_dataset(numbers(tmp_path, facts={"intrinsics": "assumed"}), out, workers=1, persons=["p4", "p1"])
+    found = read_attributes(out)
+    assert found["dataset"] == "Numbers" and found["color_order"] == "RGB" and found["date"] == DATE
+    assert (found["num_persons"], found["num_samples"], found["num_left_out"]) == (2, 72, 8)
+    assert found["intrinsics"] == "assumed" and found["version"] == conversion_module.VERSION
+    assert json.loads(found["options"]) == {"every": 1, "compression": None}
+    assert json.loads(found["persons"]) == ["p1", "p4"] and json.loads(found["notes"]) == {"even": 72}
+    assert json.loads(found["split"])["test"] == ["p4"] and len(found["split_sha256"]) == 64
+    changed = tmp_path / "changed.h5"
+    convert_dataset(numbers(tmp_path, split={"train": ["p1"]}), changed, workers=1, persons=["p1"])
+    assert read_attributes(changed)["split_sha256"] != found["split_sha256"]
+
+
+def test_what_is_left_out_is_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = converted(tmp_path, persons=["p1"])
+    assert json.loads(read_attributes(out)["left_out"]) == {"no face found": 4}
+    lines = left_out_file(out).read_text().splitlines()
+    assert lines[:2] == ["person\tname\treason\tdetail", "p1\tp1/3\tno face found\t3 is odd"] and len(lines) == 5
+    assert "4 no face found" in capsys.readouterr().out
+
+
+def test_compressed_pixels_are_the_same(tmp_path: Path):
+    plain, packed = converted(tmp_path), converted(tmp_path, "packed.h5", compression="lzf")
+    with h5py.File(packed) as file:
+        assert file["p1/pixels"].compression == "lzf"
+    assert (read_person(plain, "p1")["pixels"] == read_person(packed, "p1")["pixels"]).all()
+
+
+# Workers, kills, and running it again.
+
+
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path):
+    one, two = converted(tmp_path), converted(tmp_path, "two.h5", workers=2)
+    assert one.read_bytes() == two.read_bytes()
+    assert left_out_file(one).read_bytes() == left_out_file(two).read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_kill_the_same_bytes(tmp_path: Path, workers: int, capsys: pytest.CaptureFixture):
+    (tmp_path / "p3").write_text("kill")
+    code = (
+        "from pathlib import Path; from tests.made_up import converted\n"
+        f"if __name__ == '__main__': converted(Path({str(tmp_path)!r}), workers={workers})"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and not (tmp_path / "out.h5").exists()
+    if workers == 2:  # only a worker was killed
+        assert "ended without a word" in done.stderr
+    assert (tmp_path / ".out.h5.parts" / "p1.h5").exists()
+    (tmp_path / "p3").unlink()
+    out = converted(tmp_path)
+    assert "persons were converted before" in capsys.readouterr().out
+    assert out.read_bytes() == converted(tmp_path, "whole.h5").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["out.h5", "out.left_out.tsv", "script.py", "whole.h5", "whole.left_out.tsv"]
+    )
+
+
+def test_other_options_do_not_go_on_with_what_was_begun(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "p3").write_text("stop")
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        converted(tmp_path)
+    (tmp_path / "p3").unlink()
+    other = replace(numbers(tmp_path, options={"every": 2}), convert=Numbers(tmp_path, count=20))
+    convert_dataset(other, tmp_path / "out.h5", workers=1)
+    assert "begun with other options; starting over" in capsys.readouterr().out
+    assert read_attributes(tmp_path / "out.h5")["num_samples"] == 4 * 18
+
+
+def test_a_part_cut_short_by_a_power_cut_is_made_again(tmp_path: Path):
+    (tmp_path / "p3").write_text("stop")
+    with pytest.raises(KeyboardInterrupt):
+        converted(tmp_path)
+    (tmp_path / "p3").unlink()
+    part = tmp_path / ".out.h5.parts" / "p2.h5"
+    part.write_bytes(part.read_bytes()[:3000])
+    assert converted(tmp_path).read_bytes() == converted(tmp_path, "whole.h5").read_bytes()
+
+
+def test_a_file_that_is_there_is_left_alone_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = converted(tmp_path)
+    before = out.stat().st_mtime_ns
+    converted(tmp_path)
+    assert "is there already" in capsys.readouterr().out and out.stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match="out.h5 exists.*--overwrite"):
+        converted(tmp_path, persons=["p1"])
+    converted(tmp_path, persons=["p1"], overwrite=True)
+    assert read_attributes(out)["num_persons"] == 1
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path):
+    peaks = []
+    for count in (200, 2000):  # 32 x 32 x 3 bytes each: 0.6 and 6 MB
+        tracemalloc.start()
+        part = replace(numbers(tmp_path), convert=Numbers(tmp_path, count, size=32), persons=["p1"])
+        convert_dataset(part, tmp_path / f"{count}.h5", workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1_500_000  # labels and names: 0.5 kB a sample
+
+
+# Damage and mistakes.
+
+
+def test_a_damaged_person_gives_one_line_and_the_others_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "p3").write_text("damaged")
+    out = converted(tmp_path)
+    assert capsys.readouterr().out.count("p3: person cannot be converted (no camera)\n") == 1
+    assert GazeDataset(out).person_ids == ["p1", "p2", "p4"]
+    assert "p3\tp3\tperson cannot be converted\tno camera\n" in left_out_file(out).read_text()
+    (tmp_path / "p3").unlink()  # mended
+    assert len(GazeDataset(converted(tmp_path, overwrite=True)).person_ids) == 4
+
+
+def test_a_person_mended_after_a_kill_is_converted(tmp_path: Path):
+    (tmp_path / "p3").write_text("damaged")
+    (tmp_path / "p4").write_text("stop")
+    with pytest.raises(KeyboardInterrupt):
+        converted(tmp_path)
+    for trouble in ("p3", "p4"):
+        (tmp_path / trouble).unlink()
+    assert converted(tmp_path).read_bytes() == converted(tmp_path, "whole.h5").read_bytes()
+
+
+def test_a_person_without_samples_is_no_group(tmp_path: Path, capsys: pytest.CaptureFixture):
+    def some(person: str):
+        return [] if person == "p2" else Numbers(tmp_path, 2)(person)
+
+    convert_dataset(replace(numbers(tmp_path), convert=some), tmp_path / "out.h5", workers=1)
+    assert "p2: person without samples (nothing there)" in capsys.readouterr().out
+    assert "p2" not in GazeDataset(tmp_path / "out.h5").person_ids
+
+
+def test_without_any_sample_there_is_no_file_but_the_reasons(tmp_path: Path):
+    none = replace(numbers(tmp_path), convert=lambda person: [LeftOut(person, "no face found")])
+    with pytest.raises(ValueError, match=r"no sample could be converted; .*out\.left_out\.tsv says why"):
+        convert_dataset(none, tmp_path / "out.h5", workers=1)
+    assert not (tmp_path / "out.h5").exists() and "no face found" in left_out_file(tmp_path / "out.h5").read_text()
+
+
+def test_many_damaged_samples_of_a_person_give_a_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture):
+    def damaged(person: str):
+        yield from Numbers(tmp_path, 1)(person)
+        yield from (LeftOut(f"{i}.jpg", "no such image", damaged=True) for i in range(9))
+
+    convert_dataset(replace(numbers(tmp_path), convert=damaged, persons=["p1"]), tmp_path / "out.h5", workers=1)
+    said = capsys.readouterr().out
+    assert said.count("jpg: no such image") == 5 and "p1: and 4 more like these" in said
+
+
+def test_mistakes_are_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="--persons: 1 not in the data .p9.; there are 4"):
+        converted(tmp_path, persons=["p1", "p9"])
+    with pytest.raises(ValueError, match="--workers: found 0"):
+        converted(tmp_path, workers=0)
+    with pytest.raises(ValueError, match="no persons found"):
+        convert_dataset(replace(numbers(tmp_path), persons=[]), tmp_path / "out.h5")
+
+
+def test_a_published_split_that_lies_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
+    own = numbers(tmp_path, split_file="split.json")
+    convert_dataset(own, tmp_path / "out.h5", workers=1)
+    assert load_person_split(tmp_path / "split.json", "test") == ["p4"]
+    (tmp_path / "split.json").write_text('{"test": ["p1"]}')
+    convert_dataset(own, tmp_path / "again.h5", workers=1)
+    assert load_person_split(tmp_path / "split.json", "test") == ["p1"]
+    assert "holds another split and was kept" in capsys.readouterr().out
+
+
+# Images.
+
+
+def test_an_image_is_read_as_it_is_stored(tmp_path: Path):
+    picture = np.zeros((6, 10, 3), np.uint8)
+    picture[:, 5:] = (200, 100, 0)
+    write_image(tmp_path / "a.png", picture)
+    assert (read_image(tmp_path / "a.png", "a") == picture).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "detail"),
+    [
+        (None, "no such image", ""),
+        (b"", "image cannot be read", "empty"),
+        (b"\xff\xd8 but no more", "image cannot be read", "cut short"),
+        (b"hello", "image cannot be read", "no image"),
+    ],
+)
+def test_what_is_no_image_is_left_out(tmp_path: Path, content: bytes | None, reason: str, detail: str):
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    found = read_image(tmp_path / "a.jpg", "p/a.jpg")
+    assert found.name == "p/a.jpg" and found.reason == reason and detail in found.detail and found.damaged
+
+
+def test_a_jpeg_cut_short_is_not_taken_for_a_grey_face(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    write_image(tmp_path / "a.jpg", noise)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert read_image(tmp_path / "a.jpg", "a").shape == (64, 64, 3)
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    assert "cut short" in read_image(tmp_path / "a.jpg", "a").detail
+
+
+def test_workers_do_not_load_torch():
+    code = "import sys, preprocess.gazecapture, preprocess.mpiifacegaze; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
