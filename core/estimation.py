@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
 from core.runtime import autocast, step_generator
@@ -217,7 +217,8 @@ class EstimatorTrainer:
         order = self._order(dataset, labeled)
         self.save(folder, facts)
         with progress_bar(recipe.num_steps, self.step, f"estimator '{recipe.backbone}'") as bar:
-            for batch in _training_batches(Subset(dataset, labeled), order, num_workers, self.device):
+            data = Subset(dataset, labeled)
+            for batch in training_batches(data, ("image", "gaze", "head"), order, num_workers, self.device):
                 values = self.train_step(batch)
                 values["images_per_s"] = _show(bar, values["loss"], recipe.batch_size)
                 self._housekeeping(values, folder, facts, pace, validate, tracker)
@@ -331,10 +332,10 @@ def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimato
     return estimator
 
 
-def _training_batches(
-    dataset: Subset, order: Iterable[list[int]], num_workers: int, device: torch.device
+def training_batches(
+    dataset: Dataset, names: Sequence[str], order: Iterable[list[int]], num_workers: int, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
-    names = ("image", "gaze", "head")
+    """These parts of the entries, batch by batch; data under 1 GB is kept in memory, more is read by processes."""
     if len(dataset) * dataset[0]["image"].numel() < IN_MEMORY_BYTES:
         entries = (dataset[i] for i in range(len(dataset)))
         data = default_collate([{name: entry[name] for name in names} for entry in entries])

@@ -7,15 +7,16 @@ The recipe is ours. Source of the parts: `models/e4e.py` and `models/stylegan2.p
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
+from core.estimation import training_batches
 from core.pair_trainer import PairRecipe, PairTrainer
 from core.tracking import progress_bar, say
 from dataset import IndexSampler
@@ -26,7 +27,6 @@ from models.recrop import estimator_view
 from utils import atomic_write, batch_to_device, image_to_float, read_torch_file
 
 LOG_EVERY = SAVE_EVERY = 200  # steps
-IN_MEMORY_BYTES = 2_000_000_000
 MEAN_IMAGE_SAMPLES = 2000
 
 
@@ -72,7 +72,7 @@ def train_pair(
     )
     _write(state, trainer.state() | {"facts": facts})  # finds out at once if it cannot be written
     with progress_bar(recipe.num_steps, trainer.step, f"pair of {recipe.size} px") as bar:
-        for batch in _training_batches(dataset, order, num_workers, device):
+        for batch in training_batches(dataset, ("image", "crop", "points"), order, num_workers, device):
             values = trainer.train_step(batch)
             bar.update()
             bar.set_postfix_str(f"l1 {values['l1']:.3f}", refresh=False)
@@ -153,21 +153,6 @@ def mean_image(dataset: AlignedDataset) -> Tensor:
     for index in chosen:
         total += image_to_float(dataset[int(index)]["image"])
     return total / len(chosen)
-
-
-def _training_batches(
-    dataset: AlignedDataset, order: Iterable[list[int]], num_workers: int, device: torch.device
-) -> Iterator[dict[str, Tensor]]:
-    names = ("image", "crop", "points")
-    if len(dataset) * dataset[0]["image"].numel() < IN_MEMORY_BYTES:
-        entries = (dataset[i] for i in range(len(dataset)))
-        data = default_collate([{name: entry[name] for name in names} for entry in entries])
-        for indices in order:
-            yield {name: data[name][indices] for name in names}
-    else:
-        options = {"num_workers": num_workers, "pin_memory": device.type == "cuda", "generator": torch.Generator()}
-        for batch in DataLoader(dataset, batch_sampler=order, **options):
-            yield {name: batch[name] for name in names}
 
 
 def _facts(
