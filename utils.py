@@ -96,7 +96,7 @@ def read_torch_file(path: str | Path) -> object:
                 f"{path}: holds Python objects other than tensors and plain containers, which could run code "
                 "when loaded. It was not loaded; save its state_dict alone and try again."
             ) from error
-        raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
+        raise ValueError(f"{path}: {_what_it_is_instead(path)}") from error
     except (
         RuntimeError,
         EOFError,
@@ -107,7 +107,18 @@ def read_torch_file(path: str | Path) -> object:
         AttributeError,
         AssertionError,
     ) as error:
-        raise ValueError(f"{path}: is not a PyTorch file or is damaged. Download or save it again.") from error
+        raise ValueError(f"{path}: {_what_it_is_instead(path)}") from error
+
+
+def _what_it_is_instead(path: Path) -> str:
+    """A file that is none of PyTorch's, and what to do."""
+    with path.open("rb") as file:
+        if not file.read(512).lstrip().startswith(b"<"):
+            return "is not a PyTorch file or is damaged. Download or save it again."
+    return (
+        "is a web page, not weights: sites put one before a large download, or in its place when too many ask for the "
+        "file. Open the link in a browser and save what it then offers."
+    )
 
 
 def file_sha256(path: str | Path) -> str:

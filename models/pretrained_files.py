@@ -31,13 +31,7 @@ def read_pretrained_file(path: str | Path, key: str, remedy: str) -> object:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{key}: {error} {remedy}") from error
     except ValueError as error:
-        with Path(path).open("rb") as file:
-            is_page = file.read(512).lstrip().startswith(b"<")
-        page = (
-            f"{path}: is a web page, not weights: sites put one before a large download, or in its place when too many "
-            "ask for the file. Open the link in a browser and save what it then offers."
-        )
-        raise ValueError(f"{key}: {page if is_page else error} {remedy}") from error
+        raise ValueError(f"{key}: {error} {remedy}") from error
 
 
 def encoder_sizes(state: State, num_rows: int) -> dict[str, object]:

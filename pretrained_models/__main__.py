@@ -80,7 +80,8 @@ def load_st_ed(file: Path) -> None:
     """
     config = load_config([str(ROOT / "config" / "ST-ED.json")])
     with torch.device("meta"):
-        redirector, discriminator = build_redirector(config), build_discriminator(config)
+        redirector = build_redirector(config)
+        discriminator = build_discriminator(config, redirector)
     modules = {"encoder": redirector.encoder, "decoder": redirector.decoder, "discriminator": discriminator}
     load_checkpoint(file, {name: module.to_empty(device="cpu") for name, module in modules.items()})
 

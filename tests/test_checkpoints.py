@@ -81,10 +81,10 @@ def test_what_was_just_saved_is_never_removed(tmp_path: Path) -> None:
     assert saved_steps(tmp_path) == [500, 2000]
 
 
-def test_a_web_page_saved_as_weights_is_called_damaged(tmp_path: Path) -> None:
+def test_a_web_page_saved_as_weights_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "weights.tar"
     path.write_text("<html>Quota exceeded</html>")
-    with pytest.raises(ValueError, match=r"weights\.tar: is not a PyTorch file or is damaged\. Download"):
+    with pytest.raises(ValueError, match=r"weights\.tar: is a web page, not weights.* Open the link"):
         read_torch_file(path)
 
 
