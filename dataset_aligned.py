@@ -124,6 +124,29 @@ def average_points(head: np.ndarray) -> np.ndarray:
     return 2 * _FOCAL * camera[:, :2] / camera[:, 2:]
 
 
+def moved_crop(crop: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """The crop of an aligned face whose head turns: alignment follows eyes and mouth, and the patch the head.
+
+    crop: (B, 3, 3), at the pose `before`.  before, after: (B, 2) head pitch and yaw, radians.  Returns (B, 3, 3),
+    by the change that the alignment of an average head sees: exact for none, near for all; to the bit where
+    nothing turns.
+    """
+    moves = [_alignment(b) @ np.linalg.inv(_alignment(a)) for a, b in zip(before.tolist(), after.tolist(), strict=True)]
+    change = torch.from_numpy(np.stack(moves)).to(crop)
+    same = (before == after).all(dim=1)
+    return torch.where(same[:, None, None], crop, change @ crop)
+
+
+def _alignment(head: Sequence[float]) -> np.ndarray:
+    """(3, 3): an average head's normalised patch to its FFHQ-aligned face, both from -1 to 1 over the picture."""
+    left, right, _, *mouth = average_points(np.asarray(head))
+    eyes, along, down = (left + right) / 2, right - left, np.mean(mouth, axis=0) - (left + right) / 2
+    x = along - np.array([-down[1], down[0]])
+    x *= max(2.0 * np.hypot(*along), 1.8 * np.hypot(*down)) / np.hypot(*x)
+    y, centre = np.array([-x[1], x[0]]), eyes + 0.1 * down
+    return np.linalg.inv(np.array([[x[0], y[0], centre[0]], [x[1], y[1], centre[1]], [0, 0, 1]]))
+
+
 def _to_unit(size: int) -> np.ndarray:
     """(3, 3): pixel coordinates of a picture to -1 to 1."""
     return np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])

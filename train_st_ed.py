@@ -43,6 +43,20 @@ FREE_TO_CHANGE = {
     "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file",
     "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
 }  # fmt: skip
+OF_ST_ED = {
+    "densenet_blocks", "growth_rate", "fc_embedding_width", "output_init_gain", "carry_colour", "size_0d_unit",
+    "num_1d_units", "size_1d_unit", "num_2d_units", "size_2d_unit", "discriminator_width",
+}  # fmt: skip
+OF_THE_GAN = {
+    "gazecapture_aligned_file", "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file", "face_size",
+    "inversions_path", "relabel_inversions", "layer_weights_prior", "e4e_weights", "stylegan2_weights",
+    "arcface_weights", "train_missing_pair", "pair_num_steps",
+}  # fmt: skip
+OF_OTHERS = {  # settings that a redirector has nothing to do with
+    "st-ed": OF_THE_GAN | {"projector_width", "deprojector_width"},
+    "redirtrans": OF_THE_GAN,
+    "redirtrans-gan": OF_ST_ED,
+}
 SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
 
 
@@ -51,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = load_config(argv)
         run = prepare(config)
-    except (ConfigError, ValueError, OSError, FloatingPointError) as error:
+    except (ConfigError, ValueError, OSError, FloatingPointError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -109,8 +123,9 @@ class Run:
             return self.start
         tracker = Tracker(self.folder, use_tensorboard=config.use_tensorboard, start_step=self.start)
         if config.compile:
-            for module in self.trainer.modules.values():
-                module.compile()
+            for name, module in self.trainer.modules.items():
+                if name != "discriminator" or self.trainer.latent_adversary is None:  # R1 needs a second backward
+                    module.compile()
         looks = self._pictures(self._shown_set())
 
         def pictures(step: int) -> None:
@@ -166,6 +181,7 @@ class Run:
             disentanglement=self.config.eval_disentanglement,
             pictures=full,
             lpips=self.lpips,
+            arcface=self.trainer.arcface,
             device=self.device,
             workers=self.config.num_data_loaders,
         )
@@ -230,7 +246,7 @@ class Run:
 def prepare(config: Config) -> Run:
     """Open, load and check everything, what is quick to check first. The run folder is not touched.
 
-    Raises ValueError, OSError or FloatingPointError with a message for the user.
+    Raises ValueError, OSError, FloatingPointError or RuntimeError with a message for the user.
     """
     for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
@@ -239,13 +255,15 @@ def prepare(config: Config) -> Run:
     tune_cpu(config.num_threads)
     require_writable(folder, "save_path")
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
+    start_file = _start_file(config, folder)
     if is_gan := config.redirector == "redirtrans-gan":
+        arcface = build.build_arcface(config)
         _train_missing_pair(config, device)
     redirector = build.build_redirector(config).to(device)
     discriminator = build.build_discriminator(config, redirector).to(device)
     trainer = build.build_trainer(config, redirector, discriminator, None, device)
     trainer.lpips = lpips.to(device) if lpips else None
-    start_file = _start_file(config, folder)
+    trainer.arcface = arcface.to(device) if is_gan and arcface else None
     start, stored = _restore(start_file, trainer, config) if start_file else (0, {})
     build.make_missing_data(config)
     if config.store_redirect_dataset and not is_set(config.gazecapture_file):
@@ -285,7 +303,10 @@ def _train_missing_pair(config: Config, device: torch.device) -> None:
 
     Raises KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    if not config.train_missing_pair or Path(config.e4e_weights).is_file():
+    if not config.train_missing_pair or config.skip_training:
+        return
+    if Path(config.e4e_weights).is_file():
+        build.check_pair(config)
         return
     require_writable(Path(config.e4e_weights).parent, "e4e_weights")
     build.make_missing_data(config)
@@ -298,6 +319,16 @@ def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect."""
     if config.num_labeled_samples and not config.semi_supervised:
         yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
+    others = [key for key in config.sources if key in OF_OTHERS[config.redirector]]
+    if others:
+        yield f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} no effect on {config.redirector}."
+    if config.compile and config.redirector == "redirtrans-gan":
+        yield "compile reaches the projector and the deprojector only; the frozen networks run as they are."
+    if config.train_missing_pair and config.coeff_discriminator_loss:
+        yield (
+            "coeff_discriminator_loss compares codes with those of the generator's mapping network, which "
+            "train_missing_pair does not train; set it to 0."
+        )
     if config.augmentation_labels:
         yield "augmentation_labels has no effect here; the experiment is run by train_facenet.py."
 

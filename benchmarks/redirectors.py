@@ -1,8 +1,11 @@
 """ST-ED and both ReDirTrans variants side by side: the same embedded persons, steps and seeds.
 
 `python -m benchmarks.redirectors --seeds 0 1 2 --steps 2000 --out runs/redirectors` prints a Markdown table. The data,
-the estimators and the pair of encoder and generator are made once, with seed 0; the seeds are the redirectors' own.
-Finished runs are not run again. Flags that are not known here are passed on to every run.
+the estimators and the pair of encoder and generator are made once, with the first seed; the seeds are the redirectors'
+own. Finished runs are not run again. Flags that are not known here are passed on to every run; take another --out then.
+
+The GAN sees aligned faces, the others normalised and equalised patches of the same scenes: compare L1 and identity with
+what the real target and the mean image give in the same column, and errors with those of the real target.
 """
 
 import argparse
@@ -22,6 +25,7 @@ KINDS = {
 }
 FIGURES = {
     "gaze_redirection": "gaze redirection error, deg", "head_redirection": "head redirection error, deg",
+    "gaze_real_target": "gaze error on the real target, deg", "head_real_target": "head error on the real target, deg",
     "head_to_gaze": "gaze moved by head, deg", "gaze_to_head": "head moved by gaze, deg",
     "l1": "L1 to the target", "l1_person_mean": "L1 of the person's mean image",
     "identity_kept": "identity kept", "identity_real_target": "identity of real targets",
@@ -33,7 +37,7 @@ def run(out: Path, kind: str, seed: int, steps: int, flags: list[str]) -> Path:
     gan = json.loads((ROOT / "config" / KINDS["ReDirTrans-GAN"]).read_text())
     shared = ["gazecapture_file", "gazecapture_split", "mpiigaze_file", "columbia_file", "eyediap_file"]
     shared += ["gazenet_savepath", "eval_gazenet_savepath"]
-    folder = out / KINDS[kind].removesuffix(".json") / f"seed_{seed}"
+    folder = out / f"{KINDS[kind].removesuffix('.json')}_{steps}" / f"seed_{seed}"
     if (folder / "report" / str(steps) / "report.json").is_file():
         return folder
     command = [sys.executable, ROOT / "train_st_ed.py", ROOT / "config" / KINDS[kind]]

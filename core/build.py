@@ -14,13 +14,14 @@ from core.adversary import LatentAdversary
 from core.config_default import Config, is_set
 from core.generation import Generation, plan_generation
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
-from core.pair import PairRecipe, train_pair
+from core.pair import PairRecipe, other_settings, train_pair
 from core.runtime import stop_on_signal
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
 from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
+from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.encoder import embedding_width
 from models.gazeheadnet import Estimator
@@ -200,11 +201,13 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
     """
     sets = []
     for source in TESTS:
-        path = getattr(config, f"{source.key}_file")
+        key = _key_of(config, source, faces)
+        path = getattr(config, key)
         if not is_set(path):
-            say(f"{source.name}: left out, since {source.key}_file is not set.")
+            say(f"{source.name}: left out, since {key} is not set.")
         elif not Path(path).is_file():
-            say(f"{source.name}: left out, since {source.key}_file ({path}) is not there.")
+            patches = f" Set it to '.' to use the patches of {source.key}_file." if "aligned" in key else ""
+            say(f"{source.name}: left out, since {key} ({path}) is not there.{patches}")
         else:
             dataset = open_source(config, source, faces)
             if not in_pairs or _can_be_evaluated(dataset):
@@ -228,8 +231,12 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
     faces: as aligned faces, from their own file if that is set.
     Raises FileNotFoundError or ValueError if the file or its person split cannot be read.
     """
-    key = f"{source.key}_aligned_file"
-    path = Path(getattr(config, key if faces and is_set(getattr(config, key)) else f"{source.key}_file"))
+    key = _key_of(config, source, faces)
+    path = Path(getattr(config, key))
+    if "aligned" in key and not path.is_file():
+        raise FileNotFoundError(
+            f"{key}: {path}: no such file. Correct the path, or set it to '.' to use the patches of {source.key}_file."
+        )
     persons = load_person_split(_split_file(config), source.part) if source.part else None
     dataset = (AlignedDataset if faces else GazeDataset)(
         path,
@@ -250,11 +257,18 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
     if faces and not dataset.is_aligned:
         say(
             f"{source.name}: normalised patches, enlarged to {config.face_size} px, stand for aligned faces: they show "
-            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; {key} is better."
+            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; "
+            f"{source.key}_aligned_file is better."
         )
     order = "BGR" if dataset.is_bgr else "RGB"
     say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
     return dataset
+
+
+def _key_of(config: Config, source: Source, faces: bool) -> str:
+    """The configuration key of the file that is read."""
+    aligned = f"{source.key}_aligned_file"
+    return aligned if faces and is_set(getattr(config, aligned)) else f"{source.key}_file"
 
 
 def _split_file(config: Config) -> Path:
@@ -348,6 +362,23 @@ def build_estimator(config: Config, which: str) -> Estimator:
     return estimator
 
 
+def _pair_recipe(config: Config) -> PairRecipe:
+    return PairRecipe(
+        size=config.face_size,
+        channel_multiplier=config.face_size / 2048,  # a resolution has as many channels whatever the size
+        num_steps=config.pair_num_steps,
+        seed=config.seed,
+        precision=config.precision,
+    )
+
+
+def check_pair(config: Config) -> None:
+    """Say if the pair at e4e_weights is not the one that these settings would train; it is used as it is."""
+    different = other_settings(Path(config.e4e_weights), _pair_recipe(config))
+    if different:
+        say(f"warning: {config.e4e_weights} {different}; it is used as it is. To train another, set another path.")
+
+
 def train_missing_pair(
     config: Config, faces: AlignedDataset, estimator: Estimator | None, device: torch.device
 ) -> None:
@@ -355,15 +386,12 @@ def train_missing_pair(
 
     Raises OSError, ValueError or FloatingPointError; KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    recipe = PairRecipe(
-        size=config.face_size, num_steps=config.pair_num_steps, seed=config.seed, precision=config.precision
-    )
     held_out = open_source(config, VALIDATION, faces=True)
     with stop_on_signal() as stop:
         done = train_pair(
             faces,
             estimator,
-            recipe,
+            _pair_recipe(config),
             Path(config.e4e_weights),
             patch_size=config.image_size,
             device=device,
@@ -464,6 +492,19 @@ def loss_weights(config: Config) -> dict[str, float]:
     }
 
 
+def build_arcface(config: Config) -> ArcFace | None:
+    """For the identity term and metric; None where no file is set, or where the one set is needed by neither.
+
+    Raises FileNotFoundError if it is missing in a training that weighs identity, ValueError if it does not fit.
+    """
+    if not is_set(config.arcface_weights):
+        return None
+    if not Path(config.arcface_weights).is_file() and not (config.coeff_identity_loss and not config.skip_training):
+        say(f"identity_similarity is left out: arcface_weights ({config.arcface_weights}) is not there.")
+        return None
+    return load_arcface(config.arcface_weights)
+
+
 def learning_rate_schedule(config: Config) -> Callable[[int], float]:
     """Step -> learning rate: linear warm-up, then steps of `decay` as published, or a cosine down to 0."""
 
@@ -496,8 +537,6 @@ def build_trainer(
     if isinstance(redirector, ReDirTransGAN):
         trainer.latent_adversary = LatentAdversary(discriminator, redirector.decoder, config.seed)
         trainer.relabeled = config.relabel_inversions
-    if config.coeff_identity_loss and not config.skip_training:
-        trainer.arcface = load_arcface(config.arcface_weights).to(device)
     return trainer
 
 

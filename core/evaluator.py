@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from core.tracking import progress_bar
 from core.views import encode_pair, look
 from dataset import GazeDataset, evaluation_pairs
+from dataset_aligned import moved_crop
+from models.arcface import ArcFace, align_points, face_crop
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.redirector import Encoding, Redirector
 from utils import batch_to_device, image_to_float
@@ -63,6 +65,7 @@ def evaluate(
     disentanglement: bool = True,
     pictures: bool = True,
     lpips: nn.Module | None = None,
+    arcface: ArcFace | None = None,
     device: torch.device = torch.device("cpu"),
     workers: int = 0,
 ) -> Measurements:
@@ -80,7 +83,7 @@ def evaluate(
     collected: dict[str, list[Tensor]] = {}
     for rows, batch in _batches(dataset, pairs, batch_size, device, workers):
         noise = perturbations(redirector, seed, pairs[rows, 0], device) if disentanglement else None
-        values = measure(redirector, estimator, batch, noise=noise, lpips=lpips)
+        values = measure(redirector, estimator, batch, noise=noise, lpips=lpips, arcface=arcface)
         values |= _baselines(estimator, batch, blind)
         if gallery is not None:
             values |= gallery.compare(values.pop("image_b_hat"), batch["image_b"], pairs[rows])
@@ -99,8 +102,11 @@ def measure(
     *,
     noise: Mapping[str, Tensor] | None = None,
     lpips: nn.Module | None = None,
+    arcface: ArcFace | None = None,
 ) -> dict[str, Tensor]:
     """ST-ED's metrics of one batch, each (B,): degrees, or mean absolute pixel difference.
+
+    arcface: of aligned faces, also the cosine of redirected and target face; None leaves it out.
 
     noise: factor name -> (B, dof) radians added to the conditions; None leaves disentanglement out.
     Also returns the images `image_b_hat` (gaze and head rotated to b's labels) and `image_b_hat_all`
@@ -123,18 +129,29 @@ def measure(
             values["lpips" + suffix] = lpips(image, image_b).flatten()
     if noise is not None:
         values |= _induced_errors(redirector, estimator, a, noise, batch.get("crop_a"))
+    if arcface is not None and "points_b" in batch:
+        place = align_points(batch["points_b"])
+        faces = [arcface(face_crop(image, place)) for image in (images["image_b_hat"], image_b)]
+        values["identity_similarity"] = nn.functional.cosine_similarity(*faces)
     return values | images
 
 
 def _induced_errors(
     redirector: Redirector, estimator: nn.Module, a: Encoding, noise: Mapping[str, Tensor], crop: Tensor | None
 ) -> dict[str, Tensor]:
-    """How far gaze and head move against the reconstruction when another factor is perturbed; (B,) degrees."""
+    """How far gaze and head move against the reconstruction when another factor is perturbed; (B,) degrees.
+
+    crop: of the source, where images are aligned faces; it moves along with the head.
+    """
     perturbed = [redirector.rotate(a, {name: a.conditions[name] + delta}) for name, delta in noise.items()]
     every, size = _concatenate([a, *perturbed]), len(a.conditions["gaze"])
-    rows = max(size, DECODE_AT_ONCE)  # small batches are joined, large ones not made larger
+    # Small batches of small images are joined, others not made larger.
+    rows = size if crop is not None else max(size, DECODE_AT_ONCE)
     parts = [slice(start, start + rows) for start in range(0, size * (1 + len(noise)), rows)]
-    crops = None if crop is None else crop.repeat(1 + len(noise), 1, 1)
+    crops = None
+    if crop is not None:
+        before = a.conditions["head"]
+        crops = torch.cat([moved_crop(crop, before, e.conditions["head"]) for e in (a, *perturbed)])
     seen = [look(estimator, redirector.decode(every[part]), None if crops is None else crops[part]) for part in parts]
     gaze, *gaze_moved = torch.cat([estimate.gaze for estimate in seen]).chunk(1 + len(noise))
     head, *head_moved = torch.cat([estimate.head for estimate in seen]).chunk(1 + len(noise))
@@ -179,7 +196,8 @@ def _baselines(estimator: nn.Module, batch: Mapping[str, Tensor], blind: Mapping
     *_pair_angle: between the labels of source and target.  *_no_redirection: the source image handed back.
     *_label_blind: the mean direction, whatever is asked for.  *_real_target: the estimator's own error.
     """
-    source, target = (look(estimator, batch[f"image_{which}"], batch.get(f"crop_{which}")) for which in "ab")
+    # Both through the target's crop, as the redirected image: of an aligned face it tells something of the head.
+    source, target = (look(estimator, batch[f"image_{which}"], batch.get("crop_b")) for which in "ab")
     values = {"l1_no_redirection": (batch["image_a"] - batch["image_b"]).abs().mean(dim=(1, 2, 3))}
     for name, seen_a, seen_b in (("gaze", source.gaze, target.gaze), ("head", source.head, target.head)):
         wanted = batch[f"{name}_b"]

@@ -177,6 +177,20 @@ def _facts(
     }
 
 
+def other_settings(path: Path, recipe: PairRecipe) -> str:
+    """What is to be said of a pair that is there, '' if it was trained by this recipe.
+
+    Raises FileNotFoundError or ValueError if the file cannot be read.
+    """
+    content = read_torch_file(path)
+    facts = content.get("facts") if isinstance(content, Mapping) else None
+    if not isinstance(facts, Mapping):
+        return "was not trained here"
+    before, now = facts["recipe"], asdict(recipe)
+    different = [name for name in now if before.get(name) != now[name]]
+    return f"was trained with other values of {', '.join(different)}" if different else ""
+
+
 def _require_same(path: Path, content: object, facts: Mapping[str, object]) -> None:
     """Raises ValueError if a file does not say that it is of a training with these facts."""
     found = content.get("facts") if isinstance(content, Mapping) else None

@@ -28,6 +28,7 @@ MEANINGS = {
     "lpips_all": "the same with all factors taken from the target",
     "gaze_a": "the encoder's gaze condition against the label, degrees",
     "head_a": "the encoder's head condition against the label, degrees",
+    "identity_similarity": "cosine of ArcFace's embeddings of redirected and target face",
     "head_to_gaze": "how far gaze moves when the head condition is perturbed, degrees",
     "gaze_to_head": "how far the head moves when the gaze condition is perturbed, degrees",
     "gaze_disentangle": "how far gaze moves when another factor is perturbed, degrees",

@@ -181,12 +181,14 @@ class RedirectionTrainer:
         self._update("generator", total, terms, step)
         return log | {"total": total.detach()}
 
-    def _redirector_terms(self, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], Tensor, Encoding]:
-        """Every term that needs no discriminator, the redirected image (B, 3, S, S) and its encoding."""
+    def _redirector_terms(
+        self, batch: Mapping[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], Tensor | None, Encoding]:
+        """Every term that needs no discriminator, the redirected image (B, 3, S, S) if any needs it, its encoding."""
         a, b = encode_pair(self.redirector, batch)
         redirected = self.redirector.rotate(a, b.conditions)
-        fake = self.redirector.decode(redirected)
-        terms = self._image_terms(fake, batch) | self._label_terms(a, b, batch)
+        fake = self.redirector.decode(redirected) if self._needs_image() else None
+        terms = ({} if fake is None else self._image_terms(fake, batch)) | self._label_terms(a, b, batch)
         if "embedding_consistency" in self.weights:
             flat = [flat_embeddings(self.redirector.canonical(encoding)) for encoding in (a, b)]
             terms["embedding_consistency"] = losses.cosine_distance(*flat)
@@ -197,6 +199,11 @@ class RedirectionTrainer:
         if {"latent", "delta"} & self.weights.keys():
             terms |= self._latent_terms(redirected, b)
         return terms, fake, redirected
+
+    def _needs_image(self) -> bool:
+        by_code = {"latent", "delta", "gaze_a", "head_a", "embedding_consistency"}
+        by_code |= {"generator"} if self.latent_adversary is not None else set()
+        return bool(self.weights.keys() - by_code)
 
     def _image_terms(self, fake: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the redirected image has to share with the target: pixels, perception, identity."""

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dataset import GazeDataset, PairSampler, prepare_image
-from dataset_aligned import AlignedDataset
+from dataset_aligned import AlignedDataset, moved_crop
 from models.recrop import estimator_view, warp
 from preprocess.__main__ import main
 from preprocess.synthetic_aligned import AlignedView, to_patch
@@ -309,3 +310,24 @@ def test_points_that_are_not_finite(copied: Path):
     edit(copied, put("00001/points", np.full((3, 5, 2), np.nan)))
     with pytest.raises(ValueError, match="'00001' has points that are not finite, 3 of 3, the first at index 0"):
         AlignedDataset(copied)[4]
+
+
+def test_a_crop_moves_along_with_the_head(faces: AlignedDataset):
+    """From one image of a person to another: nearer to the other's own crop than the crop that stays."""
+    stays, moves = [], []
+    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]).T
+    for i, j in combinations(range(len(faces)), 2):
+        if faces.person_of[i] != faces.person_of[j]:
+            continue
+        a, b = faces[i], faces[j]
+        moved = moved_crop(a["crop"][None], a["head"][None], b["head"][None])[0]
+        own, kept, predicted = ((m @ corners)[:2] / (m @ corners)[2:] for m in (b["crop"], a["crop"], moved))
+        stays.append((kept - own).abs().mean().item())
+        moves.append((predicted - own).abs().mean().item())
+    assert len(stays) >= 10 and np.mean(moves) < 0.7 * np.mean(stays)
+
+
+def test_a_crop_of_a_head_that_stays_is_the_same_to_the_bit(faces: AlignedDataset):
+    entry = faces[0]
+    crop, head = entry["crop"][None], entry["head"][None]
+    assert torch.equal(moved_crop(crop, head, head), crop)

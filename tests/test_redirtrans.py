@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import losses
 from core.adversary import R1_EVERY
+from models.redirector import Encoding
 from models.redirtrans import EDITED, Deprojector, ReDirTrans
 from tests.tiny import (
     GAN_WEIGHTS,
@@ -42,9 +43,12 @@ def test_no_edit_is_plain_reconstruction(make: type) -> None:
         assert residual.abs().mean() > 0.01 * code.abs().mean()  # there is something to subtract
         assert torch.allclose(redirector.latent(encoding), code, atol=1e-6)
         own = redirector.rotate(encoding, encoding.conditions)
-        assert torch.allclose(redirector.decode(own), redirector.decode(encoding), atol=1e-4)
-    plain = redirector.generate(code) if hasattr(redirector, "generate") else redirector.decode(encoding)
-    assert torch.allclose(redirector.decode(encoding), plain, atol=1e-4)
+        if hasattr(redirector, "generate"):
+            plain = redirector.generate(code)
+        else:
+            plain = redirector.decoder(Encoding({}, {"latent": code}))
+        assert torch.allclose(redirector.decode(encoding), plain, atol=1e-4)
+        assert torch.allclose(redirector.decode(own), plain, atol=1e-4)
 
 
 @BOTH
@@ -93,16 +97,26 @@ TERMS = ["l2", "gaze_redirection", "head_redirection", "identity", "lpips", "lat
 @pytest.mark.parametrize("term", TERMS)
 def test_each_term_alone_reaches_the_deprojector(term: str) -> None:
     """Through the generated image: the release that others wrote detached it."""
-    trainer = tiny_gan_trainer(weights={term: 1.0})
+    trainer = tiny_gan_trainer(weights={term: 1.0}, weight_decay=0.0)
     trainer.arcface, trainer.lpips = FakeArcFace(), lambda u, v: (u - v).abs().mean((1, 2, 3))
-    norms: list[float] = []
-    for part in (trainer.redirector.deprojector, trainer.redirector.projector):
-        for parameter in part.parameters():
-            parameter.register_hook(lambda gradient: norms.append(gradient.norm().item()))
-    before = trainer.redirector.deprojector.parts["gaze"][0].weight.clone()
+    deprojector, norms = trainer.redirector.deprojector, {}
+    for name, parameter in deprojector.named_parameters():
+        parameter.register_hook(lambda gradient, name=name: norms.update({name: gradient.norm().item()}))
+    before = {name: parameter.clone() for name, parameter in deprojector.named_parameters()}
     trainer.train_step(random_faces(trainer.redirector), 1)
-    assert max(norms) > 0
-    assert not torch.equal(before, trainer.redirector.deprojector.parts["gaze"][0].weight)
+    for part in ("parts.gaze.0.weight", "parts.head.2.weight", "layer_weights.gaze", "layer_weights.head"):
+        assert norms[part] > 0 and not torch.equal(before[part], dict(deprojector.named_parameters())[part]), part
+
+
+@pytest.mark.parametrize(("term", "decodes"), [("latent", False), ("delta", False), ("generator", False), ("l2", True)])
+def test_a_face_is_generated_only_if_a_term_looks_at_it(
+    term: str, decodes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, calls = tiny_gan_trainer(weights={term: 1.0}), []
+    batch, decode = random_faces(trainer.redirector), trainer.redirector.decode
+    monkeypatch.setattr(trainer.redirector, "decode", lambda encoding: calls.append(1) or decode(encoding))
+    trainer.train_step(batch, 1)
+    assert bool(calls) == decodes
 
 
 def test_terms_are_named_and_those_of_weight_0_left_out() -> None:

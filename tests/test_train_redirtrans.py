@@ -119,6 +119,56 @@ def test_patches_stand_in_for_aligned_faces_and_the_log_says_what_that_costs(
     assert "gazecapture_aligned_file is better" in printed
 
 
+def test_a_missing_aligned_file_is_named_with_the_way_out(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gan.json", "--gazecapture-aligned-file", "none.h5"]) == 2
+    assert "gazecapture_aligned_file: none.h5: no such file" in (error := capsys.readouterr().err)
+    assert "set it to '.' to use the patches of gazecapture_file" in error
+    flags = ["--mpiigaze-file", "gc.h5", "--mpiigaze-aligned-file", "none.h5", "--num-training-steps", "2"]
+    assert main(["gan.json", *flags]) == 0
+    assert "mpi: left out, since mpiigaze_aligned_file (none.h5) is not there. Set it" in capsys.readouterr().out
+
+
+def test_faces_alone_are_evaluated_where_the_patches_are_missing(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gan / "gc.h5").unlink()
+    assert main(["gan.json", "--num-training-steps", "2"]) == 0
+    assert json.loads((gan / "run/report/2/report.json").read_text())["datasets"].keys() == {"gc/val", "gc/test"}
+
+
+def test_an_evaluation_trains_no_pair(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--train-missing-pair", "--e4e-weights", "new.pt", "--skip-training", "--load-step", "2"]
+    (gan / "run" / "checkpoints").mkdir(parents=True)
+    (gan / "run" / "checkpoints" / "2.pt").touch()
+    assert main(["gan.json", *flags]) == 2
+    assert "e4e_weights: new.pt: no such file" in capsys.readouterr().err
+    assert not (gan / "new.pt").exists()
+
+
+def test_a_pair_of_other_settings_is_used_with_a_warning(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gan.json", "--train-missing-pair", "--num-training-steps", "2"]) == 0
+    assert "warning: pair.pt was not trained here; it is used as it is" in capsys.readouterr().out
+
+
+def test_settings_of_other_redirectors_are_warned_of(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gan.json", "--carry-colour", "--num-training-steps", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "carry_colour" in printed and "have no effect on redirtrans-gan." in printed
+    flags = ["--redirector", "redirtrans", "--stylegan2-weights", "x.pt", "--num-training-steps", "2"]
+    flags += ["--save-path", "other"]
+    assert main(["config.json", *flags]) == 0
+    assert "warning: stylegan2_weights has no effect on redirtrans." in capsys.readouterr().out
+
+
+def test_no_memory_for_the_inversions_is_one_message(
+    gan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(build, "invert_dataset", fail)
+    assert main(["gan.json"]) == 2
+    assert "error: CUDA out of memory" in capsys.readouterr().err
+
+
 def test_weights_around_another_pair_are_refused(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gan.json", "--num-training-steps", "2"]) == 0
     write_pair(gan / PAIR, seed=1)
@@ -198,6 +248,10 @@ MISTAKES = {
     "no ArcFace": (
         ["--coeff-identity-loss", "5"],
         "'arcface_weights' (not given) names no file",
+    ),
+    "missing ArcFace": (
+        ["--coeff-identity-loss", "5", "--arcface-weights", "r50.pth"],
+        "arcface_weights: r50.pth",
     ),
     "no LPIPS": (["--coeff-lpips-loss", "5"], "lpips_weights: coeff_lpips_loss is 5, but LPIPS' AlexNet"),
     "mixing": (["--coeff-disentangle-embedding-loss", "1"], "re-encodes images"),
