@@ -15,7 +15,7 @@ from pathlib import Path
 
 import train_facenet
 import train_st_ed
-from core import Config, ConfigError, build
+from core import Config, ConfigError, sources
 from core.augmentation_report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.config_default import is_set
 from core.config_rules import contradictions
@@ -143,8 +143,8 @@ def prepare(config: Config) -> Experiment:
         raise ConfigError("\n".join(problems))
     require_writable(config.save_path, "save_path")
     _refuse_other_settings(config, Path(config.save_path) / "experiment.json")
-    build.make_missing_data(config)
-    available, wanted = len(build.build_training_set(config)), max(config.augmentation_labels)
+    sources.make_missing_data(config)
+    available, wanted = len(sources.build_training_set(config)), max(config.augmentation_labels)
     if wanted > available:
         raise ConfigError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from core import Config, ConfigError, build, load_config
+from core import Config, ConfigError, build, load_config, sources
 from core.config_default import is_set
 from core.estimation import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
 from core.estimator_report import Estimates, measure, table, write_evaluation
@@ -147,14 +147,14 @@ def prepare(config: Config) -> Run:
     trainer = None if config.evaluate_only else start_training(config, which, device)
     run = Run(config, which, device, trainer, None, [])
     require_writable(run.folder / "evaluation", f"{which}_savepath")
-    build.make_missing_data(config)
+    sources.make_missing_data(config)
     if not config.evaluate_only:
-        run.train_set = build.build_estimator_training_set(config)
+        run.train_set = sources.build_estimator_training_set(config)
         if trainer is not None:
             _check_facts(trainer, run.train_set, which)
         else:
             _refuse_other_data(config, which, run.train_set)
-    run.test_sets = build.build_test_sets(config, in_pairs=False)
+    run.test_sets = sources.build_test_sets(config, in_pairs=False)
     if config.evaluate_only and not run.test_sets:
         keys = "gazecapture_file, mpiigaze_file, columbia_file, eyediap_file"
         raise ConfigError(f"no data set to measure on is set and there; set one of {keys}.")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
-from core import Config, ConfigError, build, load_config
+from core import Config, ConfigError, build, load_config, sources
 from core.config_default import is_set
 from core.estimation import training_state
 from core.evaluator import Measurements, evaluate
@@ -139,7 +139,7 @@ class Run:
 
         with stop_on_signal() as stop:
             step = self.trainer.fit(
-                build.build_batches(config, self.train_set, self.start, self.device),
+                sources.build_batches(config, self.train_set, self.start, self.device),
                 build.cadence(config),
                 tracker,
                 start=self.start,
@@ -265,15 +265,15 @@ def prepare(config: Config) -> Run:
     trainer.lpips = lpips.to(device) if lpips else None
     trainer.arcface = arcface.to(device) if is_gan and arcface else None
     start, stored = _restore(start_file, trainer, config) if start_file else (0, {})
-    build.make_missing_data(config)
+    sources.make_missing_data(config)
     if config.store_redirect_dataset and not is_set(config.gazecapture_file):
         raise ValueError("gazecapture_file: names no file, but store_redirect_dataset redirects its images; set it.")
     needs_train_set = config.store_redirect_dataset or not config.skip_training
-    train_set = build.build_training_set(config, faces=is_gan) if needs_train_set else None
-    test_sets = build.build_test_sets(config, faces=is_gan) if _measures(config) else []
+    train_set = sources.build_training_set(config, faces=is_gan) if needs_train_set else None
+    test_sets = sources.build_test_sets(config, faces=is_gan) if _measures(config) else []
     if not config.skip_training:
-        build.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
-    generation = build.plan_redirected(config, train_set) if config.store_redirect_dataset else None
+        sources.build_batches(config, train_set, start, device)  # too few samples is found out now, not after
+    generation = sources.plan_redirected(config, train_set) if config.store_redirect_dataset else None
     if generation is not None:
         require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
         is_done = config.skip_training or start >= config.num_training_steps
@@ -309,8 +309,8 @@ def _train_missing_pair(config: Config, device: torch.device) -> None:
         build.check_pair(config)
         return
     require_writable(Path(config.e4e_weights).parent, "e4e_weights")
-    build.make_missing_data(config)
-    faces = build.build_training_set(config, faces=True)
+    sources.make_missing_data(config)
+    faces = sources.build_training_set(config, faces=True)
     estimator = _estimators(config, None, None, device).get("gazenet")
     build.train_missing_pair(config, faces, estimator, device)
 
@@ -404,10 +404,13 @@ def _estimators(
         path = getattr(config, f"{which}_savepath")
         if is_set(path) and not is_trained(path):
             if test_sets is None:
-                train_set, test_sets = build.build_training_set(config), build.build_test_sets(config, in_pairs=False)
-            validation = [dataset for dataset in test_sets if dataset.name == build.VALIDATION.name]
+                train_set, test_sets = (
+                    sources.build_training_set(config),
+                    sources.build_test_sets(config, in_pairs=False),
+                )
+            validation = [dataset for dataset in test_sets if dataset.name == sources.VALIDATION.name]
             labels = _labels_for(config, which)
-            train_configured(labels, which, train_set or build.build_training_set(config), validation, device)
+            train_configured(labels, which, train_set or sources.build_training_set(config), validation, device)
     for which in wanted:
         path = Path(getattr(config, f"{which}_savepath"))
         if training_state(path).is_file():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core import Config, build, load_config
+from core import Config, load_config, sources
 from core.estimation import EstimatorTrainer, Pace
 from core.estimator_report import Estimates, measure
 from core.runtime import tune_cpu
@@ -67,9 +67,9 @@ def main() -> None:
     arguments, flags = parser.parse_known_args()
     tune_cpu(1)
     config = load_config([str(CONFIG), *flags], prog="benchmarks.estimators", unused=UNUSED)
-    build.make_missing_data(config)
-    train_set = Decoded(build.build_training_set(config))
-    test_set = build.open_source(config, next(source for source in build.TESTS if source.name == "gc/test"))
+    sources.make_missing_data(config)
+    train_set = Decoded(sources.build_training_set(config))
+    test_set = sources.open_source(config, next(source for source in sources.TESTS if source.name == "gc/test"))
     lines = [f"| backbone | seed | steps | CPU-s | gaze, {test_set.name} | label-blind | head | label-blind |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for which in arguments.estimators:

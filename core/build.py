@@ -1,26 +1,22 @@
-"""Config to objects: the only reader of Config below the entry scripts."""
+"""Config to networks and what trains them; `core/sources.py` does the data."""
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
+from core import sources
 from core.adversary import LatentAdversary
 from core.config_default import Config, is_set
-from core.generation import Generation, plan_generation
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
 from core.pair import PairRecipe, other_settings, train_pair
 from core.runtime import stop_on_signal
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
-from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
 from dataset_aligned import AlignedDataset
-from dataset_augmented import FILE_NAME, RedirectedDataset
 from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.encoder import embedding_width
@@ -37,29 +33,7 @@ from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
-from preprocess.synthetic import make_dataset, output_names
 from utils import file_sha256, require_writable
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set by configuration key; part of the person split, or None for all persons."""
-
-    name: str
-    key: str
-    part: str | None = None
-    published_as_bgr: bool = False
-
-
-TRAIN = Source("gc/train", "gazecapture", "train")
-VALIDATION = Source("gc/val", "gazecapture", "val")
-TESTS = (
-    VALIDATION,
-    Source("gc/test", "gazecapture", "test"),
-    Source("mpi", "mpiigaze"),
-    Source("columbia", "columbia", published_as_bgr=True),
-    Source("eyediap", "eyediap", published_as_bgr=True),
-)
 
 
 def build_redirector(config: Config) -> Redirector:
@@ -126,212 +100,6 @@ def build_discriminator(config: Config, redirector: Redirector) -> nn.Module:
     return PatchDiscriminator(config.discriminator_width)
 
 
-def make_missing_data(config: Config) -> None:
-    """Make the embedded data set if `synthetic_data` is set and gazecapture_file is not there.
-
-    Raises ValueError if its name is none of the embedded files', or another of them is there; OSError if the folder
-    cannot be written.
-    """
-    path, aligned = Path(config.gazecapture_file), Path(config.gazecapture_aligned_file)
-    with_faces = config.redirector == "redirtrans-gan" and is_set(config.gazecapture_aligned_file)
-    if not config.synthetic_data or (path.exists() and (aligned.exists() or not with_faces)):
-        return
-    size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
-    aligned_size = None
-    if with_faces:
-        aligned_size = _embedded_size("gazecapture_aligned_file", aligned, "GazeCapture_aligned_{}.h5")
-        if aligned.parent != path.parent:
-            raise ValueError(
-                f"gazecapture_aligned_file: to have it made, put it beside gazecapture_file, in {path.parent}."
-            )
-    present = [path.parent / name for name in output_names(size, aligned_size) if (path.parent / name).exists()]
-    if present:
-        missing = path if not path.exists() else aligned
-        raise ValueError(f"{missing} is not there, but {present[0]} is. Remove it, or set another folder.")
-    require_writable(path.parent, "gazecapture_file")
-    say(f"Making the embedded data set in {path.parent} ...")
-    make_dataset(
-        path.parent,
-        persons=config.synthetic_persons,
-        samples=config.synthetic_samples,
-        seed=config.seed,
-        image_size=size,
-        aligned_size=aligned_size,
-        variation=config.synthetic_variation,
-    )
-
-
-def _embedded_size(key: str, path: Path, pattern: str) -> int:
-    """The size in the name of a file of the embedded data set."""
-    sizes = {pattern.format(size): size for size in (64, 128, 256)}
-    if path.name not in sizes:
-        raise ValueError(f"{key}: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
-    return sizes[path.name]
-
-
-def build_training_set(config: Config, *, faces: bool = False) -> GazeDataset:
-    """The training persons. Raises FileNotFoundError or ValueError: without it there is no training.
-
-    faces: as aligned faces, an AlignedDataset.
-    """
-    return open_source(config, TRAIN, faces)
-
-
-def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedDataset:
-    """What an estimator is trained on: the redirected data set where one is named, else the training persons.
-
-    Raises FileNotFoundError or ValueError if it cannot be read.
-    """
-    if not is_set(config.redirected_file):
-        return build_training_set(config)
-    path, use = Path(config.redirected_file), config.redirected_use
-    name = {"both": "real and redirected", "real": "real of redirected", "redirected": "redirected"}[use]
-    dataset = RedirectedDataset(path, use, image_size=config.image_size, name=f"gc/train, {name}")
-    say(f"{dataset.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path}.")
-    return dataset
-
-
-def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = False) -> list[GazeDataset]:
-    """Every configured data set that is there; one sentence for each that is not.
-
-    in_pairs: images are redirected to others of the same person, so single ones are of no use.
-    faces: as aligned faces, AlignedDatasets.
-
-    Raises ValueError if a configured file is there and cannot be read.
-    """
-    sets = []
-    for source in TESTS:
-        key = _key_of(config, source, faces)
-        path = getattr(config, key)
-        if not is_set(path):
-            say(f"{source.name}: left out, since {key} is not set.")
-        elif not Path(path).is_file():
-            patches = f" Set it to '.' to use the patches of {source.key}_file." if "aligned" in key else ""
-            say(f"{source.name}: left out, since {key} ({path}) is not there.{patches}")
-        else:
-            dataset = open_source(config, source, faces)
-            if not in_pairs or _can_be_evaluated(dataset):
-                sets.append(dataset)
-    return sets
-
-
-def _can_be_evaluated(dataset: GazeDataset) -> bool:
-    """Whether some person has two images; says how many images have no other to be redirected to."""
-    alone = int((np.diff(dataset.person_start) == 1).sum())
-    if alone == len(dataset.person_ids):
-        say(f"{dataset.name}: left out, since no person has two images to redirect from and to.")
-    elif alone:
-        say(f"{dataset.name}: {alone} images are not evaluated, for they are the only ones of their persons.")
-    return alone < len(dataset.person_ids)
-
-
-def open_source(config: Config, source: Source, faces: bool = False) -> GazeDataset:
-    """One data set; says how many images and persons it has and which persons it lacks.
-
-    faces: as aligned faces, from their own file if that is set.
-    Raises FileNotFoundError or ValueError if the file or its person split cannot be read.
-    """
-    key = _key_of(config, source, faces)
-    path = Path(getattr(config, key))
-    if "aligned" in key and not path.is_file():
-        raise FileNotFoundError(
-            f"{key}: {path}: no such file. Correct the path, or set it to '.' to use the patches of {source.key}_file."
-        )
-    persons = load_person_split(_split_file(config), source.part) if source.part else None
-    dataset = (AlignedDataset if faces else GazeDataset)(
-        path,
-        name=source.name,
-        persons=persons,
-        is_bgr=getattr(config, f"{source.key}_is_bgr"),
-        default_is_bgr=source.published_as_bgr,
-        image_size=config.face_size if faces else config.image_size,
-        pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
-    )
-    for persons, reason in (
-        (dataset.missing_persons, "in the person split but not in the file"),
-        (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),
-    ):
-        if persons:
-            some = ", ".join(persons[:5]) + ", ..." * (len(persons) > 5)
-            say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
-    if faces and not dataset.is_aligned:
-        say(
-            f"{source.name}: normalised patches, enlarged to {config.face_size} px, stand for aligned faces: they show "
-            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; "
-            f"{source.key}_aligned_file is better."
-        )
-    order = "BGR" if dataset.is_bgr else "RGB"
-    say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
-    return dataset
-
-
-def _key_of(config: Config, source: Source, faces: bool) -> str:
-    """The configuration key of the file that is read."""
-    aligned = f"{source.key}_aligned_file"
-    return aligned if faces and is_set(getattr(config, aligned)) else f"{source.key}_file"
-
-
-def _split_file(config: Config) -> Path:
-    given = Path(config.gazecapture_split)
-    beside = Path(config.gazecapture_file).parent / given.name
-    if given.is_file() or not beside.is_file():
-        return given
-    return beside
-
-
-def build_batches(
-    config: Config, dataset: GazeDataset, start_step: int, device: torch.device
-) -> torch.utils.data.DataLoader:
-    """Training pairs from `start_step` on, the same for any number of workers."""
-    candidates = (
-        labeled_subset(len(dataset), config.num_labeled_samples, config.seed) if config.semi_supervised else None
-    )
-    sampler = PairSampler(
-        dataset,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_step=start_step,
-        num_steps=config.num_training_steps,
-        candidates=candidates,
-    )
-    return torch.utils.data.DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=config.num_data_loaders,
-        pin_memory=device.type == "cuda",
-        persistent_workers=False,
-    )
-
-
-def plan_redirected(config: Config, dataset: GazeDataset) -> Generation:
-    """The redirected data set to write: all random draws are made.
-
-    Raises ValueError if there are fewer labels than asked for, or too few or too alike to draw targets.
-    """
-    num_labeled = config.num_labeled_samples if config.semi_supervised else len(dataset)
-    labeled, unlabeled = labeled_subset(len(dataset), num_labeled, config.seed), None
-    if more := config.redirected_unlabeled_samples:
-        if num_labeled + more > len(dataset):
-            raise ValueError(
-                f"redirected_unlabeled_samples: {more} asked for beside {num_labeled} labelled ones, "
-                f"{len(dataset)} samples in the data. Set at most {len(dataset) - num_labeled}."
-            )
-        # The next ones of the same shuffle.
-        unlabeled = np.setdiff1d(labeled_subset(len(dataset), num_labeled + more, config.seed), labeled)
-    return plan_generation(
-        Path(config.redirected_file) if is_set(config.redirected_file) else Path(config.save_path) / FILE_NAME,
-        dataset,
-        labeled,
-        seed=config.seed,
-        unlabeled=unlabeled,
-        per_sample=config.redirected_per_sample,
-        images=config.redirected_images,
-        bandwidth=config.redirected_bandwidth,
-        truncated=config.redirected_truncated,
-        max_error=config.redirected_max_error,
-    )
-
-
 def needs_training_estimator(config: Config) -> bool:
     """Whether a redirection term of the losses has a weight, or the labels are to be those of the inversions."""
     relabels = config.redirector == "redirtrans-gan" and config.relabel_inversions
@@ -386,7 +154,7 @@ def train_missing_pair(
 
     Raises OSError, ValueError or FloatingPointError; KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    held_out = open_source(config, VALIDATION, faces=True)
+    held_out = sources.open_source(config, sources.VALIDATION, faces=True)
     with stop_on_signal() as stop:
         done = train_pair(
             faces,

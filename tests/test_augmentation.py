@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from core import build, estimation, estimator_report
+from core import estimation, estimator_report, sources
 from core.augmentation_report import BASELINE, Outcome, differences, spread, write_augmentation_report
 from dataset import GazeDataset, labeled_subset
 from dataset_augmented import FILE_NAME, RedirectedDataset
@@ -96,7 +96,7 @@ def test_every_stage_knows_the_same_labels(setup: Path, monkeypatch: pytest.Monk
         chosen.append((arguments[0], labeled_subset(*arguments).tolist()))
         return labeled_subset(*arguments)
 
-    for module in (estimation, build):
+    for module in (estimation, sources):
         monkeypatch.setattr(module, "labeled_subset", remember)
     flags = ["--augmentation-seeds", "[5]", "--augmentation-labels", "[6]", "--augmentation-variants", '{"both": {}}']
     assert main(["config.json", *flags]) == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import Config, build, estimation
+from core import Config, estimation, sources
 from core.estimation import EstimatorTrainer, Pace, Recipe, Validate, lr_factor, training_state, vary_colours
 from core.estimator_report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
 from core.tracking import Tracker
@@ -563,7 +563,7 @@ def test_the_colour_order_of_a_file_does_not_change_what_is_seen(tmp_path: Path)
     assert np.array_equal(measure(estimator, GazeDataset(tmp_path / "bgr.h5"), CPU).angles, wanted)
     published = str(tmp_path / "published.h5")
     config = Config(columbia_file=published, eyediap_file=published, mpiigaze_file=str(rgb), image_size=64)
-    for dataset in build.build_test_sets(config):
+    for dataset in sources.build_test_sets(config):
         assert np.array_equal(measure(estimator, dataset, CPU).angles, wanted), dataset.name
     swapped = GazeDataset(published, is_bgr=False)
     assert not np.allclose(measure(estimator, swapped, CPU).angles, wanted)

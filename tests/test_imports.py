@@ -39,6 +39,7 @@ LEVEL_2 = {
     "core.pair",
     "core.pair_trainer",
     "core.report",
+    "core.sources",
     "core.trainer",
     "core.views",
 }

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from core import Config, build, estimator_report, load_config
+from core import Config, estimator_report, load_config, sources
 from core.estimation import EstimatorTrainer, training_state
 from models.load_pretrained_model import (
     best_checkpoint,
@@ -167,8 +167,8 @@ def test_an_estimator_that_was_missing_goes_on_where_it_was_interrupted(
     setup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(["config.json"], unused=UNUSED)
-    data, device = build.build_training_set(config), torch.device("cpu")
-    validation = [build.open_source(config, build.VALIDATION)]
+    data, device = sources.build_training_set(config), torch.device("cpu")
+    validation = [sources.open_source(config, sources.VALIDATION)]
     with monkeypatch.context() as patched:
         _stop_at(3, patched)
         with pytest.raises(KeyboardInterrupt):
