@@ -5,12 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import ffhq_aligned, gazecapture, images, mpiifacegaze, page, rechunk, synthetic, verify
+from . import (
+    columbia,
+    eth_xgaze,
+    eyediap,
+    ffhq_aligned,
+    gazecapture,
+    images,
+    mpiifacegaze,
+    page,
+    rechunk,
+    synthetic,
+    verify,
+)
 
 SUBCOMMANDS = (
     synthetic,
     gazecapture,
     mpiifacegaze,
+    columbia,
+    eyediap,
+    eth_xgaze,
     images,
     ffhq_aligned,
     verify,

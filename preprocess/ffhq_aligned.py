@@ -18,7 +18,7 @@ from types import ModuleType
 import numpy as np
 from numpy import ndarray
 
-from . import gazecapture, images, mpiifacegaze
+from . import columbia, eth_xgaze, eyediap, gazecapture, images, mpiifacegaze
 from .conversion import Conversion, run_conversion
 from .face_model import RIGID, HeadPose
 from .face_patches import FaceCutter, LeftOut, Sample
@@ -38,6 +38,9 @@ SIZE = 256
 COMMANDS: tuple[ModuleType, ...] = (
     gazecapture,
     mpiifacegaze,
+    columbia,
+    eyediap,
+    eth_xgaze,
     images,
 )  # modules with NAME, add_parser and conversion_from(arguments)
 _EYES = ((36, (37, 38), (40, 41), 39), (42, (43, 44), (46, 47), 45))  # corner, upper lid, lower lid, corner

@@ -1,0 +1,162 @@
+"""The files of EYEDIAP: where the sessions are, calibrations, tables of numbers by frame, gaze states and videos.
+
+Nothing here knows faces; lengths are as the files have them (metres), but for calibrations, which are in mm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+VIDEOS = ("rgb_vga", "rgb_hd")
+_SESSION = re.compile(r"(\d{1,2})_([AB])_(DS|CS|FT)_([SM])")
+_STATES = Path("Annotations/GazeState/GazeStateExport/Data")
+
+
+class DamagedSession(ValueError):
+    """No sample of the session can be trusted; the others of the participant are converted all the same."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A folder such as 1_A_DS_S. person: the participant's number.  states: its gaze_state.txt, if there is one."""
+
+    name: str
+    folder: Path
+    person: str
+    target: str
+    head: str
+    states: Path | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera: (height, width), matrix (3, 3), and its pose in the world, (3, 3) and (3,) mm."""
+
+    size: tuple[int, int]
+    matrix: ndarray
+    rotation: ndarray
+    translation: ndarray
+
+
+def find_sessions(raw: Path) -> list[Session]:
+    """The sessions in `raw`, in its EYEDIAP or Data, or in the parts of the download below it, by number and name.
+
+    Raises FileNotFoundError if there are none.
+    """
+    below = sorted(path for path in raw.iterdir() if path.is_dir())
+    roots = [raw, *([raw.parent] if raw.name == "Data" else ()), *below, *(path / "EYEDIAP" for path in below)]
+    found: dict[str, Path] = {}
+    for folder in (raw, *(root / "Data" for root in roots)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.is_dir() and _SESSION.fullmatch(path.name):
+                found.setdefault(path.name, path)
+    if not found:
+        raise FileNotFoundError(
+            f"--raw: {raw} holds no sessions, expected Data/1_A_DS_S and so on, in it, in EYEDIAP or in the parts of "
+            "the download."
+        )
+    sessions = []
+    for name, folder in found.items():
+        person, _, target, head = _SESSION.fullmatch(name).groups()
+        states = [path for root in roots if (path := root / _STATES / name / "gaze_state.txt").is_file()]
+        sessions.append(Session(name, folder, str(int(person)), target, head, states[0] if states else None))
+    return sorted(sessions, key=lambda session: (int(session.person), session.name))
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError as error:
+        raise DamagedSession(f"no {path.name}") from error
+    except OSError as error:
+        raise DamagedSession(f"{path.name} cannot be read: {error}") from error
+
+
+def read_calibration(path: Path) -> Calibration:
+    """From the sections [resolution], [intrinsics], [R] and [T]; others are left alone. Raises DamagedSession."""
+    sections: dict[str, list[float]] = {}
+    lines = _read_lines(path)
+    try:
+        for line in filter(None, map(str.strip, lines)):
+            if line.startswith("["):
+                numbers = sections.setdefault(line.strip("[] "), [])
+            elif sections:
+                numbers.extend(float(cell) for cell in line.split(";") if cell.strip())
+        sizes = {"resolution": 2, "intrinsics": 9, "R": 9, "T": 3}
+        values = {name: np.array(sections.get(name, ())) for name in sizes}
+    except ValueError as error:
+        raise DamagedSession(f"{path.name} has a field that is no number ({error})") from error
+    for name, count in sizes.items():
+        if len(values[name]) != count or not np.isfinite(values[name]).all():
+            raise DamagedSession(f"{path.name}: [{name}] has {len(values[name])} numbers, expected {count}")
+    rotation, (width, height) = values["R"].reshape(3, 3), values["resolution"]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01) or np.linalg.det(rotation) < 0:
+        raise DamagedSession(f"{path.name}: [R] is no rotation")
+    return Calibration((int(height), int(width)), values["intrinsics"].reshape(3, 3), rotation, 1000 * values["T"])
+
+
+def read_table(path: Path, columns: int, use: slice) -> tuple[dict[int, ndarray], list[tuple[str, str]]]:
+    """Frame -> the numbers asked for, of rows `frame;number;...` with `columns` numbers, after a header.
+
+    A row of the frame alone, and numbers asked for that are all zero, say that nothing was found: such a frame is not
+    in the result. Beside it `file:line` and what is wrong of rows that cannot be read. Raises DamagedSession.
+    """
+    rows, problems = {}, []
+    for number, line in enumerate(_read_lines(path)[1:], 2):
+        cells = [cell for cell in line.strip().split(";") if cell.strip()]
+        if len(cells) <= 1:
+            continue
+        try:
+            if len(cells) != columns + 1:
+                raise ValueError(f"found {len(cells)} fields, expected {columns + 1}")
+            frame, values = int(cells[0]), np.array([float(cell) for cell in cells[1:]])[use]
+        except ValueError as error:
+            problems.append((f"{path.name}:{number}", str(error)))
+            continue
+        if np.isfinite(values).all() and values.any():
+            rows[frame] = values
+    return rows, problems
+
+
+def read_states(path: Path) -> dict[int, str]:
+    """Frame -> state, of lines `frame<TAB>state`. Raises DamagedSession."""
+    states = {}
+    for number, line in enumerate(_read_lines(path), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) != 2 or not cells[0].isdigit():
+            raise DamagedSession(f"{path.name}:{number} is {line.strip()!r}, expected a frame and a state")
+        states[int(cells[0])] = cells[1]
+    return states
+
+
+def read_video(path: Path, every: int) -> Iterator[tuple[int, ndarray | None]]:
+    """(index, image) of all frames, (H, W, 3) RGB uint8 for each Nth and None for the others, in order.
+
+    Frames are counted as they are decoded: seeking by number is not reliable in these files. Ends where nothing more
+    can be decoded. Raises DamagedSession if the file cannot be opened.
+    """
+    import av  # slow to import
+
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise DamagedSession(f"no {path.name}" if missing else f"{path.name} cannot be read as a video") from error
+    with container:
+        if not container.streams.video:
+            raise DamagedSession(f"{path.name} cannot be read as a video: there is none in it")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # the persons run in parallel
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                yield index, frame.to_ndarray(format="rgb24") if index % every == 0 else None
+        except av.error.FFmpegError:
+            return  # cut short: the frames before are good, and the caller compares their number
