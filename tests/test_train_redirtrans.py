@@ -205,7 +205,9 @@ def test_the_published_sizes_train_two_steps_and_evaluate(tmp_path: Path, monkey
     monkeypatch.setattr(build, "build_redirector", lambda config: built.append(original(config)) or built[-1])
     flags = ["--gazecapture-split", "data/gazecapture_split.json", "--num-data-loaders", "0", "--walk-frames", "0"]
     flags += ["--lpips-weights", str(files / "alexnet.pth"), "--batch-size", "1", "--eval-batch-size", "1"]
-    flags += ["--mpiigaze-file", ".", "--columbia-file", ".", "--eyediap-file", ".", "--no-eval-disentanglement"]
+    for name in ("mpiigaze", "columbia", "eyediap"):
+        flags += [f"--{name}-file", ".", f"--{name}-aligned-file", "."]
+    flags += ["--no-eval-disentanglement"]
     flags += ["--num-sample-persons", "1"]
     assert main([str(ROOT / "config/ReDirTrans-GAN.json"), *flags, "--num-training-steps", "2"]) == 0
     run = tmp_path / "runs" / "ReDirTrans-GAN"
