@@ -1,7 +1,8 @@
 """Gaze data sets, person by person, and the samplers that deal them out.
 
 An HDF5 file holds a group a person, with `pixels` (N, S, S, 3) uint8 and `labels` (N, >= 4) float: gaze
-pitch, yaw, head pitch, yaw in radians. The root attribute `color_order` ('RGB' or 'BGR') is optional.
+pitch, yaw, head pitch, yaw in radians. Root attributes are optional: `color_order` ('RGB' or 'BGR'), and `gaze_known`,
+False for photographs whose gaze labels only repeat the head's.
 """
 
 import json
@@ -75,6 +76,7 @@ class GazeDataset(Dataset):
             wanted, self.missing_persons = _select_persons(self.path, found, persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)
+            self.gaze_known = bool(file.attrs.get("gaze_known", True))
             problems += self._inspect(file, counts)
         if image_size is None and len(sizes) > 1:
             problems.append(f"images of several sizes {sorted(sizes)}: choose an image_size")

@@ -158,6 +158,11 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
         image_size=config.face_size if faces else config.image_size,
         pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
     )
+    if not (dataset.gaze_known or (faces and source is TRAIN and config.relabel_inversions)):
+        raise ValueError(
+            f"{key}: {path} says that nobody knows where its people look (gaze_known is False): its gaze labels only "
+            "repeat the head's. It serves to redirect faces; set a file with gaze labels to train and evaluate."
+        )
     for persons, reason in (
         (dataset.missing_persons, "in the person split but not in the file"),
         (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),

@@ -130,13 +130,14 @@ def _holds(out: Path, recipe: Mapping[str, object], persons: list[str], conversi
     try:
         with h5py.File(out) as file:
             found = dict(file.attrs)
-            whole = json.loads(found["persons"]) == persons and found["split_sha256"] == _sha256(conversion.split)
+            whole = json.loads(found["persons"]) == persons and found["split_sha256"] == json_sha256(conversion.split)
             return whole and all(found.get(key) == value for key, value in recipe.items())
     except READ_ERRORS:
         return False
 
 
-def _sha256(value: object) -> str:
+def json_sha256(value: object) -> str:
+    """The hash of a JSON value, such as the split of a data set."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -226,7 +227,7 @@ def _finish(conversion: Conversion, recipe: Mapping, persons: list[str], parts: 
                     samples, num_persons = samples + int(part.attrs["num_samples"]), num_persons + 1
         counts = {"num_persons": num_persons, "num_samples": samples, "num_left_out": left_out.total()}
         told = {"left_out": _counts(left_out), "notes": _counts(notes), "persons": json.dumps(persons)}
-        split = {"split": json.dumps(conversion.split), "split_sha256": _sha256(conversion.split)}
+        split = {"split": json.dumps(conversion.split), "split_sha256": json_sha256(conversion.split)}
         file.attrs.update({**recipe, **conversion.facts, **counts, **told, **split})
         file.attrs.update({"color_order": "RGB", "date": _now()})
     beside = left_out_file(out)

@@ -7,7 +7,6 @@ ok, note, warning (look at it) or FAIL (do not train on it). Exit code 1 if anyt
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from .audit import audit
+from .conversion import json_sha256
 from .inspection import Check, Scan, scan_file
 from .normalization import ST_ED, label_to_vector
 from .published import compare, find_published
@@ -104,7 +104,7 @@ def _told(scan: Scan) -> Iterator[Check]:
     except (ValueError, TypeError, AttributeError):
         yield Check("split", "FAIL", "the attribute cannot be read as JSON, part -> persons")
         return
-    if scan.attributes.get("split_sha256") not in (None, _sha256(json.loads(text))):
+    if scan.attributes.get("split_sha256") not in (None, json_sha256(json.loads(text))):
         yield Check("split", "FAIL", "its hash is another: it was changed")
     several = [person for person, times in Counter(chain.from_iterable(split.values())).items() if times > 1]
     if several:
@@ -114,11 +114,6 @@ def _told(scan: Scan) -> Iterator[Check]:
         none = len(scan.counts) - sum(inside.values())
         found = ", ".join(f"{number} of {len(split[part])} {part}" for part, number in inside.items())
         yield Check("split", "note" if none else "ok", found + (f", {none} persons in no part" if none else ""))
-
-
-def _sha256(value: object) -> str:
-    """The converters' hash of a split."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _share(bad: ndarray) -> str:

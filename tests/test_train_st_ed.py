@@ -294,6 +294,11 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def _photographs(path: Path) -> None:
+    with h5py.File(write_dataset(path), "a") as file:
+        file.attrs["gaze_known"] = False
+
+
 def _narrow_labels(path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["00001/labels"]
@@ -341,6 +346,10 @@ MISTAKES = {
     "labels of width 2": (lambda: _narrow_labels(Path("gc.h5")), [], ["gc.h5", "00001", "at least 4"]),
     "empty person": (lambda: _empty_person(Path("gc.h5")), [], ["gc.h5", "00001"]),
     "test file damaged": (lambda: Path("m.h5").write_text("no"), ["--mpiigaze-file", "m.h5"], ["m.h5", "HDF5"]),
+    "photographs to train on": (lambda: _photographs(Path("own.h5")), ["--gazecapture-file", "own.h5"],
+                                ["own.h5", "gaze_known"]),
+    "photographs to evaluate": (lambda: _photographs(Path("own.h5")), ["--mpiigaze-file", "own.h5"],
+                                ["own.h5", "gaze_known"]),
     "missing estimator": (lambda: Path("train/checkpoints/at_step_0000000.pth.tar").unlink(), [],
                           ["gazenet_savepath", "at_step_0000000.pth.tar", "train_facenet.py"]),
     "other estimator": (lambda: None, ["--gazenet-backbone", "compact-residual", "--eval-gazenet-backbone", "compact"],
