@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .conversion import Conversion, add_converter, check_arguments
 from .face_model import HeadPose
-from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
 from .normalization import label_to_vector, vector_to_label
 
 NAME = "columbia"
@@ -177,15 +177,7 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `columbia` to `python -m preprocess`."""
-    parser = subparsers.add_parser(
-        NAME,
-        help="Columbia Gaze, from the official tree",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    add_face_arguments(parser)
-    parser.set_defaults(run=_run)
+    add_converter(subparsers, NAME, "Columbia Gaze, from the official tree", __doc__, conversion_from)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -207,7 +199,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         },
         split={"test": persons},
     )
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)

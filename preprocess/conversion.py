@@ -36,7 +36,7 @@ import cv2
 import h5py
 from tqdm import tqdm
 
-from .face_patches import LeftOut, Sample
+from .face_patches import LeftOut, Sample, add_face_arguments
 from .person_file import READ_ERRORS, is_done, write_person
 
 VERSION = 1
@@ -271,8 +271,17 @@ def _write_split(conversion: Conversion, out: Path) -> None:
 # The command line.
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that all converters have."""
+def add_converter(
+    subparsers: argparse._SubParsersAction,
+    name: str,
+    about: str,
+    description: str,
+    conversion_from: Callable[[argparse.Namespace], Conversion],
+) -> argparse.ArgumentParser:
+    """Adds the command of a data set with the options that all of them have; its own are for the caller to add."""
+    parser = subparsers.add_parser(
+        name, help=about, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="the unpacked download")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     parser.add_argument("--persons", nargs="+", metavar="ID", help="only these; default: all")
@@ -280,10 +289,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes; default: one a CPU")
     parser.add_argument("--compression", choices=["lzf"], help="default: none, which reads faster")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_face_arguments(parser)
+    parser.set_defaults(run=run_arguments, conversion_from=conversion_from)
+    return parser
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raises what a wrong value of `add_arguments` deserves."""
+    """Raises what a wrong value of `add_converter`'s options deserves."""
     if not arguments.raw.is_dir():
         raise NotADirectoryError(f"--raw: {arguments.raw} is not a folder. Unpack the download and name its folder.")
     if arguments.frames_every < 1:
@@ -294,3 +306,8 @@ def run_conversion(conversion: Conversion, arguments: argparse.Namespace) -> Non
     """`convert_dataset` with the options of the command line."""
     names = ("persons", "workers", "compression", "overwrite")
     convert_dataset(conversion, arguments.out, **{name: getattr(arguments, name) for name in names})
+
+
+def run_arguments(arguments: argparse.Namespace) -> None:
+    """Runs a data set's command: `arguments.conversion_from` tells what it is to convert."""
+    run_conversion(arguments.conversion_from(arguments), arguments)

@@ -28,10 +28,10 @@ import numpy as np
 from numpy import ndarray
 
 from . import eth_xgaze_normalized as normalized
-from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .conversion import Conversion, add_converter, check_arguments
 from .eth_xgaze_normalized import EYES_50, TO_GENERIC
 from .face_model import HeadPose, make_pose
-from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
 from .normalization import undistort_image
 from .person_file import DamagedPerson
 
@@ -250,20 +250,18 @@ def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `eth-xgaze` to `python -m preprocess`."""
-    parser = subparsers.add_parser(
+    parser = add_converter(
+        subparsers,
         NAME,
-        help="ETH-XGaze, from the raw images or the HDF5 release of patches",
-        description=f"{__doc__}\n{normalized.__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "ETH-XGaze, from the raw images or the HDF5 release of patches",
+        f"{__doc__}\n{normalized.__doc__}",
+        conversion_from,
     )
-    add_arguments(parser)
-    add_face_arguments(parser)
     parser.add_argument(
         "--cameras", type=int, nargs="+", metavar="N", default=list(range(NUM_CAMERAS)), help="0 to 17; default: all"
     )
     parser.add_argument("--updated", action="store_true", help="raw: the corrected annotation and calibration")
     parser.add_argument("--pose-from-landmarks", action="store_true", help="raw: head poses from given landmarks")
-    parser.set_defaults(run=_run)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -300,7 +298,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         facts={"intrinsics": "calibrated", "distortion": "calibrated, removed", "head_pose": pose},
         split=read_split(raw, persons),
     )
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)

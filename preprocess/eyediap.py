@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .conversion import Conversion, add_converter, check_arguments
 from .eyediap_files import (
     VIDEOS,
     Calibration,
@@ -37,7 +37,7 @@ from .eyediap_files import (
     read_video,
 )
 from .face_model import HeadPose, make_pose
-from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from
+from .face_patches import FaceCutter, LeftOut, Sample, cutter_from
 
 NAME = "eyediap"
 TARGETS, HEADS = ("DS", "CS", "FT"), ("S", "M")
@@ -194,20 +194,13 @@ def _beside(a: ndarray, b: ndarray) -> float:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `eyediap` to `python -m preprocess`."""
-    parser = subparsers.add_parser(
-        NAME,
-        help="EYEDIAP, from the official tree",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    add_face_arguments(parser)
+    parser = add_converter(subparsers, NAME, "EYEDIAP, from the official tree", __doc__, conversion_from)
     some = {"nargs": "+", "metavar": "KIND"}
     parser.add_argument("--targets", choices=TARGETS, default=["DS", "CS"], help="kinds of target (DS CS)", **some)
     parser.add_argument("--heads", choices=HEADS, default=["S", "M"], help="static, moving (S M)", **some)
     parser.add_argument("--video", choices=VIDEOS, default="rgb_vga", help="(%(default)s)")
     parser.add_argument("--given-head-pose", action="store_true", help="use the published head pose; no landmarks")
-    parser.set_defaults(run=_run, frames_every=EVERY)
+    parser.set_defaults(frames_every=EVERY)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -237,7 +230,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         },
         split={"test": persons},
     )
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)

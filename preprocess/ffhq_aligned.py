@@ -149,7 +149,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     sources = parser.add_subparsers(dest="source", required=True, metavar="NAME")
     for module in COMMANDS:
         module.add_parser(sources)
-        sources.choices[module.NAME].set_defaults(run=_run, conversion_from=module.conversion_from)
+        sources.choices[module.NAME].set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

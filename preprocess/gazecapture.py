@@ -26,12 +26,11 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .conversion import Conversion, add_converter, check_arguments
 from .face_patches import (
     FaceCutter,
     LeftOut,
     Sample,
-    add_face_arguments,
     cutter_from,
     read_image,
 )
@@ -196,14 +195,7 @@ def read_focal_lengths(path: Path | None) -> dict[str, float]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `gazecapture` to `python -m preprocess`."""
-    parser = subparsers.add_parser(
-        NAME,
-        help="GazeCapture, from the official tree",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    add_face_arguments(parser)
+    parser = add_converter(subparsers, NAME, "GazeCapture, from the official tree", __doc__, conversion_from)
     parser.add_argument(
         "--settle",
         type=float,
@@ -214,7 +206,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--focal-lengths", type=Path, metavar="JSON", help="focal length by device, pixels for frames of 640"
     )
-    parser.set_defaults(run=_run)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -235,7 +226,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         split=read_split(arguments.raw, persons),
         split_file=SPLIT_FILE,
     )
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)

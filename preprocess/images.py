@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, run_conversion
+from .conversion import Conversion, run_arguments
 from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
 from .normalization import normalizing_rotation, warp_matrix
 
@@ -176,7 +176,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--compression", choices=["lzf"], help="default: none, which reads faster")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_face_arguments(parser)
-    parser.set_defaults(run=_run, min_coverage=0.8)  # faces fill one's own photographs
+    parser.set_defaults(
+        run=run_arguments, conversion_from=conversion_from, min_coverage=0.8
+    )  # faces fill one's own photographs
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -188,7 +190,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     cutter = cutter_from(arguments)
     cutter.check()
     return photo_conversion(arguments.folder, cutter, each=arguments.each, focal=arguments.focal)
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)

@@ -26,9 +26,9 @@ import scipy.io
 from numpy import ndarray
 
 from . import mpiifacegaze_normalized as normalized
-from .conversion import Conversion, add_arguments, check_arguments, run_conversion
+from .conversion import Conversion, add_converter, check_arguments
 from .face_model import EYE_CORNERS, HeadPose
-from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
 from .normalization import undistort_image
 from .person_file import DamagedPerson
 
@@ -189,17 +189,15 @@ def _is_mpiigaze(raw: Path) -> bool:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `mpiifacegaze` to `python -m preprocess`."""
-    parser = subparsers.add_parser(
+    parser = add_converter(
+        subparsers,
         NAME,
-        help="MPIIFaceGaze, from the raw images or the normalised .mat files",
-        description=f"{__doc__}\n{normalized.__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "MPIIFaceGaze, from the raw images or the normalised .mat files",
+        f"{__doc__}\n{normalized.__doc__}",
+        conversion_from,
     )
-    add_arguments(parser)
-    add_face_arguments(parser)
     parser.add_argument("--given-landmarks", action="store_true", help="use the data set's own six landmarks only")
     normalized.add_arguments(parser)
-    parser.set_defaults(run=_run)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
@@ -222,7 +220,3 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         facts={"intrinsics": "calibrated", "distortion": "calibrated, removed", "head_pose": "from landmarks"},
         split={"test": persons},
     )
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    run_conversion(conversion_from(arguments), arguments)
