@@ -220,6 +220,13 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_close_inherited_files)
 
 
+def list_persons(path: str | Path) -> list[str]:
+    """Names of the persons in a file, sorted. Raises FileNotFoundError, or ValueError if it is no HDF5 file."""
+    file, found = _open(Path(path))
+    file.close()
+    return found
+
+
 def _open(path: Path) -> tuple[h5py.File, list[str]]:
     """The file and the names in it."""
     try:
@@ -307,20 +314,35 @@ def _refuse(path: Path, problems: list[str]) -> NoReturn:
     raise ValueError(f"{path}: not the expected layout. Re-run preprocessing.\n  " + "\n  ".join(lines))
 
 
-def load_person_split(path: str | Path, part: str) -> list[str]:
-    """Person ids of one part ('train', 'val', 'test', ...) of a JSON object of lists.
+def read_person_split(path: str | Path) -> dict[str, Any]:
+    """Part ('train', 'val', 'test', ...) -> person ids, of a JSON file, or of an HDF5 file that has them with it.
 
-    Raises FileNotFoundError, or ValueError if the file is not such an object or has no such part.
+    Raises FileNotFoundError, or ValueError if the file holds no such object.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Set the path of the person split.")
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            text = file.attrs.get("split")
+        if not isinstance(text, str):
+            raise ValueError(f"{path}: no person split with it (attribute 'split'). Set a JSON file of parts.")
+    else:
+        text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        parts = json.loads(Path(path).read_text(encoding="utf-8"))
+        parts = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error}). Download it again.") from error
-    if not isinstance(parts, dict) or part not in parts:
-        found = _some(list(parts), limit=20) if isinstance(parts, dict) else f"a {type(parts).__name__}"
-        raise ValueError(f"{path}: no part {part!r} in it, found {found}. Choose one of these.")
+    if not isinstance(parts, dict):
+        raise ValueError(f"{path}: found a {type(parts).__name__}, expected an object of lists, part -> person ids.")
+    return parts
+
+
+def load_person_split(path: str | Path, part: str) -> list[str]:
+    """Person ids of one part of `read_person_split`. Raises ValueError, too, if there is no such part."""
+    parts = read_person_split(path)
+    if part not in parts:
+        raise ValueError(f"{path}: no part {part!r} in it, found {_some(list(parts), limit=20)}. Choose one of these.")
     persons = parts[part]
     if not isinstance(persons, list) or not all(isinstance(person, str) for person in persons):
         raise ValueError(f'{path}: part {part!r} is not a list of strings. Write ids in quotes: ["00002"].')

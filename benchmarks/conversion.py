@@ -3,15 +3,14 @@
 Trees of four persons in the official layouts and picture sizes. A few pictures are drawn, and each is there under many
 names (hard links), so reading them from a disk is not measured, all else is: decoding, warping, labels, writing.
 Landmarks are given, no detector runs. Each run is a command in a fresh process; seconds are counted after its imports
-and with the start of its workers. One worker, two, and decoding alone by cv2.imread in one process take turns, and the
-median of the rounds counts. Memory: the larger of the command's and its workers' peaks, for all images, for a quarter
-of them, and for all as one person's; what a worker holds of the process that started it is in it.
+and with the start of its workers. Decoding alone by cv2.imread in one process, one worker and two take turns, and the
+median of the rounds counts. CPU time, of all processes together, hardly depends on what else runs on the machine.
+Memory: the largest peak of the command and its workers, for all images, a quarter of them, and as many of one person.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,21 +35,23 @@ from preprocess.synthetic_scene import Scene, head_rotation
 
 PERSONS, PICTURES, FIELD = 4, 4, 153.6  # FIELD: mm that a drawn patch shows at the face
 GIVEN = (36, 39, 42, 45, 48, 54)  # MPIIFaceGaze's landmarks
+COLUMBIA = list(product((0, 15, -15), (0, 10, -10), (0, 5, -5, 10, -10, 15, -15)))  # names that a frontal face fits
 COMMAND = """
-import json, resource, sys, time
+import json, os, resource, sys, time
 from preprocess.__main__ import main
-start = time.perf_counter()
+start, before = time.perf_counter(), sum(os.times()[:4])
 code = main(sys.argv[1:])
-used = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(json.dumps([time.perf_counter() - start, *used]))
+seconds, cpu = time.perf_counter() - start, sum(os.times()[:4]) - before
+peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps([seconds, cpu, peak / 1024]))
 sys.exit(code)
 """
 DECODE = """
-import sys, time, cv2
+import json, sys, time, cv2
 cv2.setNumThreads(1)
-start = time.perf_counter()
+start, before = time.perf_counter(), time.process_time()
 assert all(cv2.imread(path) is not None for path in sys.stdin.read().splitlines())
-print(time.perf_counter() - start)
+print(json.dumps([time.perf_counter() - start, time.process_time() - before]))
 """
 
 
@@ -65,7 +66,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class Case:
-    """A data set: its pictures, and who writes a person of its tree. focal: pixels.  distance: of the face, mm."""
+    """A data set: its pictures, and what writes a person of its tree.
+
+    focal: pixels.  distance: of the face, mm.  images: as many as take some seconds.  most: of a person.
+    """
 
     width: int
     height: int
@@ -73,6 +77,7 @@ class Case:
     distance: float
     images: int
     write: Callable[[Path, int, list[Shot]], None]
+    most: int = 3000
     options: tuple[str, ...] = ()
 
     @property
@@ -90,8 +95,8 @@ class Case:
         room = cv2.resize(rng.uniform(60, 190, (9, 12, 3)), (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         top, left = (self.height - side) // 2, (self.width - side) // 2
         room[top : top + side, left : left + side] = render(person, Scene(gaze=head, head=head), side)[..., ::-1]
-        noisy = room + rng.normal(0, 2, (self.height, self.width, 1)).astype(np.float32)
-        cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        noisy = room + rng.normal(0, 1, (self.height, self.width, 1)).astype(np.float32)
+        cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
         rotation, centre = head_rotation(*head), np.array([0, 0, self.distance])
         seen = ((GENERIC.points - CENTRE) @ rotation.T + centre) @ self.camera.T
         landmarks = np.full((68, 2), np.nan)
@@ -138,16 +143,16 @@ def write_mpiifacegaze(root: Path, person: int, shots: list[Shot]) -> None:
 
 
 def write_columbia(root: Path, person: int, shots: list[Shot]) -> None:
-    name, angles = f"{person:04d}", list(product((0, 15, -15), (0, 10, -10), (0, 5, -5, 10, -10, 15, -15)))
-    for shot, (head, pitch, side) in zip(shots, angles, strict=False):
+    name = f"{person:04d}"
+    for shot, (head, pitch, side) in zip(shots, COLUMBIA, strict=False):
         image = f"{name}/{name}_2m_{head}P_{pitch}V_{side}H.jpg"
         put(root, image, shot, root / "raw" / image)
 
 
 CASES = {
-    "gazecapture": Case(480, 640, 600, 350, 2000, write_gazecapture),
-    "mpiifacegaze": Case(1280, 720, 990, 540, 800, write_mpiifacegaze, ("--given-landmarks",)),
-    "columbia": Case(5184, 3456, 19760, 2000, 60, write_columbia),  # at most 63 a person
+    "gazecapture": Case(480, 640, 600, 350, 4000, write_gazecapture),
+    "mpiifacegaze": Case(1280, 720, 990, 540, 1200, write_mpiifacegaze, options=("--given-landmarks",)),
+    "columbia": Case(5184, 3456, 19760, 2000, 160, write_columbia, most=len(COLUMBIA)),
 }
 
 
@@ -166,59 +171,55 @@ def run_python(code: str, *arguments: str, text: str = "") -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
-def convert(name: str, root: Path, images: int, workers: int) -> tuple[float, float]:
-    """Seconds of a conversion, and its peak memory in MB."""
-    out = root / "out.h5"
+def convert(name: str, root: Path, workers: int) -> ndarray:
+    """Seconds, CPU-seconds and peak memory in MB of converting a tree."""
+    out, images = root / "out.h5", sum(1 for _ in (root / "raw").rglob("*.jpg"))
     given = ["--raw", str(root / "raw"), "--out", str(out), "--landmarks", str(root / "landmarks"), "--overwrite"]
-    seconds, *used = json.loads(run_python(COMMAND, name, *given, "--workers", str(workers), *CASES[name].options))
+    used = json.loads(run_python(COMMAND, name, *given, "--workers", str(workers), *CASES[name].options))
     with h5py.File(out) as file:
         assert file.attrs["num_samples"] == images, out.with_suffix(".left_out.tsv").read_text()
-    return seconds, max(used)
+    return np.array(used)
 
 
-def decode(root: Path) -> float:
-    """Seconds of decoding all images in one process."""
-    return float(run_python(DECODE, text="\n".join(str(path) for path in sorted((root / "raw").rglob("*.jpg")))))
+def decode(root: Path) -> ndarray:
+    """Seconds and CPU-seconds of decoding the same images."""
+    paths = sorted((root / "raw").rglob("*.jpg"))
+    return np.array(json.loads(run_python(DECODE, text="\n".join(map(str, paths)))))
 
 
 def measure(name: str, root: Path, images: int, rounds: int) -> tuple[str, str]:
     """A row of each table."""
-    case, trees = CASES[name], {"all": (images, PERSONS), "quarter": (images // 4, PERSONS), "one": (images, 1)}
+    case, images = CASES[name], min(images, PERSONS * CASES[name].most)
+    trees = {"all": (images, PERSONS), "quarter": (images // 4, PERSONS), "one": (min(images, case.most), 1)}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # what this process holds, its children have
         pool.submit(write_trees, case, root, trees).result()
-    alone, one, two = [], [], []
-    for _ in range(rounds):
-        alone.append(decode(root / "all"))
-        one.append(convert(name, root / "all", images, 1))
-        two.append(convert(name, root / "all", images, 2))
-    peaks = [max(peak for _, peak in one), max(peak for _, peak in two)]
-    quarter = [convert(name, root / "quarter", images // 4, workers)[1] for workers in (1, 2)]
-    person = convert(name, root / "one", images, 1)[1]
-    speeds = [images / statistics.median(times) for times in (alone, [t for t, _ in one], [t for t, _ in two])]
-    size = statistics.mean(path.stat().st_size for path in root.glob("*.jpg")) / 1024
-    what = f"{name}, {case.width} x {case.height}"
-    numbers = " | ".join(f"{speed:.3g}" for speed in speeds)
-    speed_row = f"| {what} | {size:.0f} | {numbers} | {speeds[0] / speeds[1]:.2f} | {speeds[2] / speeds[1]:.2f} |"
-    memory = " | ".join(f"{peak:.0f}" for peak in (quarter[0], peaks[0], person, quarter[1], peaks[1]))
-    return speed_row, f"| {name}, {images // 4} and {images} images | {memory} |"
+    whole = root / "all"
+    taken = [(decode(whole), convert(name, whole, 1), convert(name, whole, 2)) for _ in range(rounds)]
+    alone, one, two = (np.median(way, axis=0) for way in zip(*taken, strict=True))
+    others = [convert(name, root / "quarter", 1), convert(name, root / "quarter", 2), convert(name, root / "one", 1)]
+    size = np.mean([path.stat().st_size for path in root.glob("*.jpg")]) / 1024
+    speed = " | ".join(f"{images / way[0]:.3g}" for way in (alone, one, two))
+    cpu = " | ".join(f"{1000 * way[1] / images:.2g}" for way in (alone, one, two))
+    what = f"| {name}, {case.width} x {case.height} | {size:.0f} | {speed} | {one[0] / two[0]:.2f} | {cpu} |"
+    peaks = " | ".join(f"{way[2]:.0f}" for way in (others[0], one, others[2], others[1], two))
+    return what, f"| {name}, {images // 4}, {images} and {trees['one'][0]} images | {peaks} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--images", type=int, help="of each data set; default: by the size of its pictures")
+    parser.add_argument("--images", type=int, help="of each data set; default: fewer where pictures are larger")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args(arguments)
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.datasets:
-            rows.append(measure(name, Path(folder) / name, args.images or CASES[name].images, args.rounds))
+        root = Path(folder)
+        rows = [measure(name, root / name, args.images or CASES[name].images, args.rounds) for name in args.datasets]
     print(f"OpenCV {cv2.__version__}, h5py {h5py.__version__}, {os.cpu_count()} CPUs; {args.rounds} rounds\n")
-    print("| images a second | KB a picture | decoding alone | 1 worker | 2 workers | decoding / 1 worker | 2 / 1 |")
-    print("|---|---|---|---|---|---|---|", *(speeds for speeds, _ in rows), sep="\n")
-    print("\n| peak MB | quarter, 1 worker | all, 1 worker | all as one person | quarter, 2 workers | all, 2 workers |")
-    print("|---|---|---|---|---|---|", *(memory for _, memory in rows), sep="\n")
+    print("| | KB a picture | decoding alone, images/s | 1 worker | 2 workers | 2 / 1 | CPU-ms: decoding | 1 | 2 |")
+    print("|---|---|---|---|---|---|---|---|---|", *(row for row, _ in rows), sep="\n")
+    print("\n| peak MB | quarter, 1 worker | all, 1 worker | one person | quarter, 2 workers | all, 2 workers |")
+    print("|---|---|---|---|---|---|", *(row for _, row in rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from core.config_default import Config, is_set
 from core.generation import Generation, plan_generation
 from core.tracking import say
-from dataset import GazeDataset, PairSampler, labeled_subset, load_person_split
+from dataset import GazeDataset, PairSampler, labeled_subset, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic import make_dataset, output_names
@@ -119,11 +119,25 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
         elif not Path(path).is_file():
             patches = f" Set it to '.' to use the patches of {source.key}_file." if "aligned" in key else ""
             say(f"{source.name}: left out, since {key} ({path}) is not there.{patches}")
+        elif nobody := _nobody_of_part(config, source, Path(path)):
+            say(f"{source.name}: left out, since {nobody}")
         else:
             dataset = open_source(config, source, faces)
             if not in_pairs or _can_be_evaluated(dataset):
                 sets.append(dataset)
     return sets
+
+
+def _nobody_of_part(config: Config, source: Source, path: Path) -> str:
+    """Why a part of the person split has nobody in the file, as that of a split of train persons alone; or ''."""
+    if not source.part:
+        return ""
+    split = _split_file(config)
+    persons = load_person_split(split, source.part) if source.part in read_person_split(split) else []
+    if not persons:
+        return f"{split} has nobody in its part {source.part!r}."
+    inside = set(persons) & set(list_persons(path))
+    return "" if inside else f"none of the {len(persons)} persons of part {source.part!r} of {split} is in {path}."
 
 
 def _can_be_evaluated(dataset: GazeDataset) -> bool:
@@ -190,9 +204,14 @@ def _key_of(config: Config, source: Source, faces: bool) -> str:
 def _split_file(config: Config) -> Path:
     given = Path(config.gazecapture_split)
     beside = Path(config.gazecapture_file).parent / given.name
-    if given.is_file() or not beside.is_file():
+    if given.is_file():
         return given
-    return beside
+    data = Path(config.gazecapture_file)
+    try:
+        read_person_split(data)
+    except (OSError, ValueError):
+        return beside if beside.is_file() else given
+    return data  # a converter stored it with the data
 
 
 def build_batches(

@@ -143,6 +143,18 @@ def test_st_ed_trains_on_eth_xgaze_with_a_split_of_ones_own(converted: Converted
     assert counts == {"gc/val": 2, "gc/test": 2}
 
 
+def test_the_split_stored_with_the_data_serves_where_no_other_is_given(
+    converted: Converted, setup: Path, capsys
+) -> None:
+    """ETH-XGaze's has nobody to validate with and no labels of test subjects: these sets are left out, and said so."""
+    (setup / "gazecapture_split.json").unlink()
+    data = flags(gazecapture_file=converted.files["xgaze"], mpiigaze_file=converted.files["mpii"])
+    assert train(["config.json", *data, "--num-training-steps", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "gc/train: 8 images of 4 persons" in said and "gc/val: left out, since" in said
+    assert list(report_of(setup / "run")) == ["mpi"]
+
+
 def test_the_gan_trains_and_is_evaluated_on_aligned_faces(converted: Converted, gan: Path, capsys) -> None:
     (gan / "gazecapture_split.json").unlink()
     files = converted.files

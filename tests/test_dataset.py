@@ -343,6 +343,9 @@ def test_person_split_gives_the_persons_of_a_part(tmp_path: Path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"train": ["00002", "00003"], "val": ["00010"]}))
     assert load_person_split(path, "train") == ["00002", "00003"]
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.attrs["split"] = path.read_text()
+    assert load_person_split(tmp_path / "data.h5", "val") == ["00010"]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +353,7 @@ def test_person_split_gives_the_persons_of_a_part(tmp_path: Path):
     [
         ("{", "not a JSON file"),
         ('{"train": [], "val": []}', "no part 'test' in it, found 'train', 'val'"),
-        ('["00002"]', "no part 'test' in it, found a list"),
+        ('["00002"]', "found a list, expected an object of lists"),
         ('{"test": [2, 3]}', "part 'test' is not a list of strings"),
         ('{"test": "00002"}', "part 'test' is not a list of strings"),
     ],
@@ -363,6 +366,9 @@ def test_person_split_errors(tmp_path: Path, content: str, message: str):
 
 
 def test_missing_person_split(tmp_path: Path):
+    h5py.File(tmp_path / "data.h5", "w").close()
+    with pytest.raises(ValueError, match="data.h5: no person split with it"):
+        load_person_split(tmp_path / "data.h5", "test")
     with pytest.raises(FileNotFoundError, match="split.json: no such file"):
         load_person_split(tmp_path / "split.json", "test")
 

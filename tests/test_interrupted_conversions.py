@@ -158,7 +158,7 @@ def test_after_a_kill_the_same_bytes(make: Callable[[Path], Tree], tmp_path: Pat
     capsys.readouterr()
     assert main(tree.arguments(killed / "out.h5", workers=2)) == 0
     assert "1 of 4 persons were converted before." in capsys.readouterr().out
-    assert content(killed) == content(whole)
+    assert content(killed) == content(whole) and not (killed / parts.name).exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")

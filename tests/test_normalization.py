@@ -402,6 +402,14 @@ def test_points_and_images_are_undistorted_alike():
     assert centre == pytest.approx(expected, abs=0.2)
 
 
+def test_images_are_undistorted_as_opencv_does_it_whatever_camera_came_before():
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    cameras = [(np.array([[100.0, 0, 58], [0, 101, 44], [0, 0, 1]]), np.array([0.1 * i, 0.2, 0, 0.01])) for i in (1, 2)]
+    for camera in (*cameras, cameras[0]):
+        assert np.array_equal(undistort_image(image, *camera), cv2.undistort(image, *camera))
+    assert np.array_equal(undistort_image(image[:60], *cameras[0]), cv2.undistort(image[:60], *cameras[0]))
+
+
 def test_without_distortion_nothing_is_resampled():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     assert undistort_image(image, CAMERA, None) is image
