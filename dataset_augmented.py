@@ -111,7 +111,7 @@ class RedirectedWriter:
         Returns the counts that became root attributes, too: num_persons, num_real, num_redirected and the sums of
         the persons' own.
         """
-        totals = {"num_persons": len(persons), "num_real": 0, "num_redirected": 0}
+        totals = {"num_persons": 0, "num_real": 0, "num_redirected": 0}
         whole = self.folder / "whole"
         bar = progress_bar(len(persons), 0, f"joining {self.path.name}", unit="person", leave=False)
         with h5py.File(whole, "w") as file:
@@ -120,7 +120,8 @@ class RedirectedWriter:
                 with h5py.File(self._part(person)) as part:
                     part.copy(person, file)
                     real = int(part[person]["real"][()].sum())
-                    counts = {"num_real": real, "num_redirected": len(part[person]["real"]) - real}
+                    images = len(part[person]["real"])  # none where a person without labels lost all to the gate
+                    counts = {"num_persons": int(images > 0), "num_real": real, "num_redirected": images - real}
                     for name, count in (counts | dict(part[person].attrs)).items():
                         totals[name] = totals.get(name, 0) + int(count)
                 bar.update()
@@ -278,7 +279,8 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file. Correct the path, or set store_redirect_dataset.") from error
+        remedy = "Correct the path, or have train_st_ed.py write it (store_redirect_dataset)."
+        raise FileNotFoundError(f"{path}: no such file. {remedy}") from error
     except _READ_ERRORS as error:
         raise ValueError(f"{path}: cannot be read as HDF5 ({error}). Copy it again or write it anew.") from error
 

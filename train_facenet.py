@@ -242,6 +242,7 @@ def _resumed(config: Config, which: str, device: torch.device) -> EstimatorTrain
 
 def _check_facts(trainer: EstimatorTrainer, train_set: LabeledImages, which: str) -> None:
     """Says what is not as it was when the training stopped. Raises ValueError if the data does not fill a batch."""
+    trainer.check(train_set)
     consequence = "the training goes on with those given now"
     _say_what_changed(trainer.stored, trainer.facts(train_set), which, consequence)
 

@@ -25,6 +25,7 @@ from core.trainer import RedirectionTrainer
 from core.views import CroppedEstimator
 from dataset import GazeDataset
 from models.gazeheadnet import Estimator
+from models.load_pretrained_model import find_estimator_checkpoint
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN
 from train_facenet import is_trained, train_configured
@@ -342,7 +343,11 @@ def _start_file(config: Config, folder: Path) -> Path | None:
     """The checkpoint to start from. What a training already made is continued or refused, never mixed with another."""
     newest = max(saved_steps(folder), default=0)
     if config.skip_training or (config.load_step and newest <= config.load_step):
-        return checkpoint_path(folder, config.load_step)
+        path = checkpoint_path(folder, config.load_step)
+        if not path.is_file():
+            steps = ", ".join(map(str, sorted(saved_steps(folder))))
+            raise FileNotFoundError(f"load_step: {path}: no such file. " + f"There are steps {steps}." * bool(steps))
+        return path
     if newest and not config.resume:
         raise ValueError(
             f"resume is false, but {checkpoint_path(folder, newest)} is there. Choose another save_path, or remove "
@@ -400,6 +405,10 @@ def _estimators(
     in_losses = not config.skip_training and build.needs_training_estimator(config)
     in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
     wanted = ["gazenet"] * (in_losses or in_gate) + ["eval_gazenet"] * _measures(config)
+    for which in wanted:
+        path = getattr(config, f"{which}_savepath")
+        if not is_set(path) and find_estimator_checkpoint(path) is None:
+            raise ValueError(f"{which}_savepath is not set, but an estimator is needed; name its folder or file.")
     for which in wanted if config.train_missing_estimators else []:
         path = getattr(config, f"{which}_savepath")
         if is_set(path) and not is_trained(path):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,8 +132,12 @@ def require_writable(folder: str | Path, key: str) -> None:
     """Raises OSError naming the setting `key` if the folder is not there and cannot be made, or cannot be written."""
     folder = Path(folder)
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OSError(f"{key}: {folder} cannot be written ({existing} is not a writable folder). Choose another.")
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=existing))  # what os.access says does not hold for root, nor for /proc
+    except OSError as error:
+        raise OSError(
+            f"{key}: {folder} cannot be written ({existing} is not a writable folder). Choose another."
+        ) from error
 
 
 def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

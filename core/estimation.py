@@ -196,6 +196,13 @@ class EstimatorTrainer:
             )
         return count
 
+    def check(self, dataset: LabeledImages) -> None:
+        """Raises ValueError if the data does not fill a batch, or not with the share of real images asked for."""
+        self._order(dataset, self._labeled(dataset))
+
+    def _labeled(self, dataset: LabeledImages) -> list[int]:
+        return labeled_subset(len(dataset), self._num_samples(dataset), self.recipe.seed).tolist()
+
     def fit(
         self,
         dataset: LabeledImages,
@@ -212,8 +219,7 @@ class EstimatorTrainer:
         Data under 1 GB is kept in memory; more is read by `num_workers` processes.
         Raises FloatingPointError (see `train_step`), and ValueError if the data does not fill a batch.
         """
-        facts, recipe = self.facts(dataset), self.recipe
-        labeled = labeled_subset(len(dataset), self._num_samples(dataset), recipe.seed).tolist()
+        facts, recipe, labeled = self.facts(dataset), self.recipe, self._labeled(dataset)
         order = self._order(dataset, labeled)
         self.save(folder, facts)
         with progress_bar(recipe.num_steps, self.step, f"estimator '{recipe.backbone}'") as bar:

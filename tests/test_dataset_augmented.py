@@ -197,6 +197,15 @@ def test_a_written_file_holds_what_was_appended_and_its_counts(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_person_who_lost_all_images_is_not_counted(tmp_path: Path) -> None:
+    writer = write(tmp_path / "r.h5", ["00002"])
+    with writer.person("00003") as file:
+        file.append({"left_out": 4}, **{name: value[:0] for name, value in rows(5, 1).items()})
+    totals = writer.finish(["00002", "00003"], {})
+    assert totals == {"num_persons": 1, "num_real": 3, "num_redirected": 2, "left_out": 7}
+    assert RedirectedDataset(tmp_path / "r.h5").person_ids == ["00002"]
+
+
 def test_a_person_is_wholly_there_or_not(tmp_path: Path) -> None:
     path, persons = tmp_path / "r.h5", ["a", "b"]
     writer = write(path, ["a"])

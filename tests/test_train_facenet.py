@@ -23,6 +23,7 @@ from models.load_pretrained_model import (
     find_estimator_checkpoint,
     load_estimator,
 )
+from tests.test_dataset_augmented import write_published
 from tests.tiny import write_dataset
 from train_facenet import UNUSED, is_trained, main, train_configured
 
@@ -254,6 +255,11 @@ MISTAKES = {
     "damaged data": (_lose_person, [], ["gc.h5", "00000", "'labels'"]),
     "a file for a folder": (lambda: Path("file").write_text(""), ["--gazenet-savepath", "file/x"],
                             ["gazenet_savepath", "file/x", "not a writable folder"]),
+    "a folder that cannot be made": (lambda: None, ["--gazenet-savepath", "/proc/no/such"],
+                                     ["gazenet_savepath", "/proc/no/such", "not a writable folder"]),
+    "too few images for the share": (lambda: write_published(Path("r.h5"), a=9),
+                                     ["--redirected-file", "r.h5", "--estimator-real-share", "0.25"],
+                                     ["r.h5: 4 redirected images, fewer than the 6", "estimator_real_share 0.25"]),
     "fewer images than a batch": (lambda: None, ["--estimator-batch-size", "30"],
                                   ["20 labelled images", "30", "estimator_batch_size"]),
     "no such weights": (lambda: None, ["--gazenet-backbone", "vgg16", "--estimator-init", "w.pth"],
