@@ -60,8 +60,8 @@ def load_estimator(path: str | Path, backbone: str, *, key: str) -> Estimator:
     file = find_estimator_checkpoint(path)
     if file is None:
         raise FileNotFoundError(
-            f"{key}: no weights of a '{backbone}' estimator at {estimator_checkpoint(path, 0)}, nor of another step, nor "
-            f"best.pth.tar beside it. {remedy}"
+            f"{key}: no weights of a '{backbone}' estimator at {estimator_checkpoint(path, 0)}, nor of another "
+            f"step, nor best.pth.tar beside it. {remedy}"
         )
     estimator = build_estimator(backbone)
     state = read_pretrained_file(file, key, remedy)
