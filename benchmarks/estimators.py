@@ -30,7 +30,7 @@ class Decoded:
     """A data set whose images are decoded already."""
 
     def __init__(self, dataset: GazeDataset) -> None:
-        self.name, self.image_size = dataset.name, dataset.image_size
+        self.name, self.path, self.image_size = dataset.name, dataset.path, dataset.image_size
         self.entries = [dataset[i] for i in range(len(dataset))]
 
     def __len__(self) -> int:

@@ -8,38 +8,37 @@ the same images into other bytes from run to run.
 
 The output, OUT.h5: a group a person with `pixels` (N, S, S, 3) uint8 RGB, one image a chunk; `labels` (N, 8) float32
 (see `Sample`); `name` (N,) bytes, what each was made from. Root attributes: dataset, version, options (JSON),
-num_persons, num_samples, num_left_out, left_out and notes (counts by reason, JSON), split (JSON), split_sha256,
-color_order 'RGB', date and what the converter adds. Beside it OUT.left_out.tsv lists what was left out and why.
+fingerprints (of raw data and landmarks, JSON), num_persons, num_samples, num_left_out (persons apart), left_out and
+notes (counts by reason, JSON), split (JSON), split_sha256, color_order 'RGB', date and what the converter adds. Beside
+it OUT.left_out.tsv lists what was left out and why.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
-import itertools
 import json
 import os
 import shutil
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from urllib.parse import quote
 
-import cv2
 import h5py
 from tqdm import tqdm
 
 from .face_patches import LeftOut, Sample, add_face_arguments
-from .person_file import READ_ERRORS, is_done, write_person
+from .person_file import DAMAGED, NOTHING, READ_ERRORS, SAMPLES, is_done, write_person
+from .recipe import check_landmarks, differences, fingerprints, places
+from .whole_file import FULL, check_out, megabytes, write_whole
+from .workers import cpus, run_all
 
-VERSION = 1
+VERSION = 2
+_LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Conversion:
     another process: a function of a module, a partial of one, or a frozen dataclass with `__call__`.
     options: what decides the samples, JSON values.  facts: further root attributes.
     split: part -> persons, of the whole data set.  split_file: name of a file to write it to, beside the output.
+    raw, landmarks: folders of what it is made from, so that others are not taken for them.
     """
 
     dataset: str
@@ -59,6 +59,8 @@ class Conversion:
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     split_file: str = ""
+    raw: Path | None = None
+    landmarks: Path | None = None
 
 
 def convert_dataset(
@@ -74,9 +76,11 @@ def convert_dataset(
 
     workers: processes; default one a CPU. With more than one the caller's main module must be guarded by `__name__`.
     Raises ValueError for persons that are not there and if there is no sample at all, FileExistsError for another
-    file at `out` unless `overwrite`, OSError where the disk is full, KeyboardInterrupt if the user asks to stop.
+    file at `out` unless `overwrite`, OSError where there can be no file or no room for it, FileNotFoundError for
+    landmarks of other data, KeyboardInterrupt if the user asks to stop.
     """
     out = Path(out)
+    check_out(out)
     chosen = _choose(conversion, persons)
     if workers is not None and workers < 1:
         raise ValueError(f"--workers: found {workers}, expected at least 1.")
@@ -85,26 +89,31 @@ def convert_dataset(
         "version": VERSION,
         "options": json.dumps(dict(conversion.options) | {"compression": compression}, sort_keys=True),
     }
+    if conversion.raw and conversion.landmarks:
+        check_landmarks(conversion.landmarks, chosen)
+    made_of = {
+        "fingerprints": json.dumps(fingerprints(conversion.raw, conversion.landmarks, chosen)),
+        "persons": json.dumps(chosen),
+        "split_sha256": json_sha256(conversion.split),
+    }
     if out.exists() and not overwrite:
-        if _holds(out, recipe, chosen, conversion):
-            tqdm.write(f"{out} is there already, made with these options.")
-            return
-        raise FileExistsError(f"{out} exists and was not made with these options; pass --overwrite to replace it.")
+        _require_same(out, recipe | made_of)
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
-    parts = _open_parts(out, recipe)
-    todo = [person for person in chosen if not is_done(_part(parts, person), person)]
-    if len(todo) < len(chosen):
-        tqdm.write(f"{len(chosen) - len(todo)} of {len(chosen)} persons were converted before.")
-    jobs = [(conversion.convert, person, _part(parts, person), compression) for person in todo]
+    parts = out.with_name(f".{out.name}.parts")
     try:
-        for lines in tqdm(
-            _run_all(jobs, workers or cpus()), conversion.dataset, len(jobs), unit="person", disable=None
-        ):
-            for line in lines:
-                tqdm.write(line)
+        _open_parts(parts, recipe | places(conversion.raw, conversion.landmarks))
+        _convert_persons(conversion, chosen, parts, workers or cpus(), compression)
+        _finish(conversion, recipe | made_of, chosen, parts, out)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the same command goes on with the persons that are missing.") from None
-    _finish(conversion, recipe, chosen, parts, out)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(f"{out}: {error.strerror}. {_room(parts, chosen)}") from error
+    finally:
+        for left in parts.glob(".*.tmp"):  # of workers that were stopped
+            left.unlink(missing_ok=True)
 
 
 def _choose(conversion: Conversion, persons: Sequence[str] | None) -> list[str]:
@@ -121,19 +130,25 @@ def _choose(conversion: Conversion, persons: Sequence[str] | None) -> list[str]:
     return [person for person in conversion.persons if person in set(persons)]
 
 
-def cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _holds(out: Path, recipe: Mapping[str, object], persons: list[str], conversion: Conversion) -> bool:
+def _require_same(out: Path, expected: Mapping[str, str | int]) -> None:
+    """Say that the file is there already. Raises FileExistsError if it was made from or by something else."""
     try:
         with h5py.File(out) as file:
             found = dict(file.attrs)
-            whole = json.loads(found["persons"]) == persons and found["split_sha256"] == json_sha256(conversion.split)
-            return whole and all(found.get(key) == value for key, value in recipe.items())
-    except READ_ERRORS:
-        return False
+        other = ", ".join(differences({key: found[key] for key in expected if key in found}, expected))
+        lacking = Counter(json.loads(found.get("left_out", "{}")))
+    except (*READ_ERRORS, TypeError):
+        other, lacking = "everything: it is no such file, or damaged", Counter()
+    if other:
+        raise FileExistsError(
+            f"{out} exists and was not made with these options (other {other}); pass --overwrite to replace it."
+        )
+    tqdm.write(f"{out} is there already, made with these options.")
+    if lacking[DAMAGED] + lacking[NOTHING]:
+        tqdm.write(
+            f"{lacking[DAMAGED] + lacking[NOTHING]} persons could not be converted, see {left_out_file(out)}; when "
+            "their data are mended, convert again with --overwrite."
+        )
 
 
 def json_sha256(value: object) -> str:
@@ -144,65 +159,49 @@ def json_sha256(value: object) -> str:
 # Persons, a file each.
 
 
-def _open_parts(out: Path, recipe: Mapping[str, object]) -> Path:
-    """The folder of the persons that are done, without what another recipe or a kill left there."""
-    parts = out.with_name(f".{out.name}.parts")
+def _open_parts(parts: Path, recipe: Mapping[str, str | int]) -> None:
+    """Make the folder of the persons that are done, without what another recipe or a kill left there."""
     note = parts / "recipe.json"
     try:
-        before = json.loads(note.read_text()) if parts.exists() else recipe
+        before = json.loads(note.read_text()) if parts.exists() else None
     except (OSError, ValueError):  # a kill came before it was written
         before = {}
     if before != recipe:
-        tqdm.write(f"{parts}: begun with other options; starting over.")
-        shutil.rmtree(parts)
-    parts.mkdir(exist_ok=True)
+        if before is not None:
+            tqdm.write(f"{parts}: begun with other options ({', '.join(differences(before, recipe))}); starting over.")
+            shutil.rmtree(parts)
+        parts.mkdir()
+        note.write_text(json.dumps(recipe))
     for left in parts.glob(".*.tmp"):
         left.unlink()
-    note.write_text(json.dumps(recipe))
-    return parts
 
 
 def _part(parts: Path, person: str) -> Path:
-    return parts / f"{quote(person, safe='')}.h5"
+    name = quote(person, safe="")
+    return parts / f"{name if len(name) <= _LONGEST else hashlib.sha256(person.encode()).hexdigest()}.h5"
 
 
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _convert_persons(
+    conversion: Conversion, persons: list[str], parts: Path, workers: int, compression: str | None
+) -> None:
+    """Those that are not done, and what is to be told of them."""
+    todo = [person for person in persons if not is_done(_part(parts, person))]
+    if len(todo) < len(persons):
+        tqdm.write(f"{len(persons) - len(todo)} of {len(persons)} persons were converted before.")
+    jobs = [(conversion.convert, person, _part(parts, person), compression) for person in todo]
+    for lines in tqdm(run_all(write_person, jobs, workers), conversion.dataset, len(jobs), unit="person", disable=None):
+        for line in lines:
+            tqdm.write(line)
 
 
-def _end_with_parent() -> None:
-    parent_process().join()  # a killed parent would leave its workers waiting for ever
-    os._exit(1)
-
-
-def _run_all(jobs: list[tuple], workers: int) -> Iterator[list[str]]:
-    """`write_person` over jobs, as they get done."""
-    if min(workers, len(jobs)) <= 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield from itertools.starmap(write_person, jobs)
-        finally:
-            cv2.setNumThreads(threads)
-        return
-    others = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker)
-    try:
-        for done in as_completed([pool.submit(write_person, *job) for job in jobs]):
-            yield done.result()
-    except BrokenProcessPool as error:
-        raise OSError(
-            "A worker process ended without a word: the memory or the disk may be full. The same command goes on; "
-            "give it fewer --workers."
-        ) from error
-    except BaseException:
-        for worker in set(active_children()) - others:  # they would finish their persons first
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _room(parts: Path, persons: list[str]) -> str:
+    """How much is left on the disk, how much more will be needed, and what to do."""
+    done = [path.stat().st_size for person in persons if (path := _part(parts, person)).exists()]
+    left = f"The disk has {megabytes(shutil.disk_usage(parts.parent).free)} left"
+    if done:
+        whole = sum(done) * len(persons) / len(done)
+        left += f" and about {megabytes(2 * whole - sum(done))} more are needed"
+    return f"{left}; {len(done)} of {len(persons)} persons are done. Make room, and the same command goes on."
 
 
 # The whole.
@@ -210,37 +209,41 @@ def _run_all(jobs: list[tuple], workers: int) -> Iterator[list[str]]:
 
 def _finish(conversion: Conversion, recipe: Mapping, persons: list[str], parts: Path, out: Path) -> None:
     """Join the persons' files, write what goes beside, and remove the parts."""
-    needed, free = sum(_part(parts, person).stat().st_size for person in persons), shutil.disk_usage(parts).free
-    if free < needed:
-        raise OSError(f"{out}: joining the persons takes {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left.")
-    whole, listing = parts / "whole", parts / "left_out"
+    needed = sum(_part(parts, person).stat().st_size for person in persons)
+    if shutil.disk_usage(parts).free < needed:
+        raise OSError(errno.ENOSPC, "No space left on device to join the persons")
+    listing = parts / ".left_out.tmp"
     left_out, notes, samples, num_persons = Counter(), Counter(), 0, 0
-    with h5py.File(whole, "w") as file, listing.open("wb") as lines:
+    with write_whole(parts / "whole") as (file, disk), listing.open("wb") as lines:
         lines.write(b"person\tname\treason\tdetail\n")
         for person in tqdm(persons, "joining", unit="person", leave=False, disable=None):
             with h5py.File(_part(parts, person)) as part:
                 lines.write(part["left_out"][()].tobytes())
                 left_out.update(json.loads(part.attrs["left_out"]))
                 notes.update(json.loads(part.attrs["notes"]))
-                if person in part:
-                    part.copy(person, file)
+                if SAMPLES in part:
+                    part.copy(SAMPLES, file, person)
                     samples, num_persons = samples + int(part.attrs["num_samples"]), num_persons + 1
-        counts = {"num_persons": num_persons, "num_samples": samples, "num_left_out": left_out.total()}
-        told = {"left_out": _counts(left_out), "notes": _counts(notes), "persons": json.dumps(persons)}
-        split = {"split": json.dumps(conversion.split), "split_sha256": json_sha256(conversion.split)}
-        file.attrs.update({**recipe, **conversion.facts, **counts, **told, **split})
+            disk.check()
+        of_persons = Counter({reason: left_out[reason] for reason in (DAMAGED, NOTHING) if left_out[reason]})
+        of_samples = left_out - of_persons
+        counts = {"num_persons": num_persons, "num_samples": samples, "num_left_out": of_samples.total()}
+        told = {"left_out": _counts(left_out), "notes": _counts(notes), "split": json.dumps(conversion.split)}
+        file.attrs.update({**recipe, **conversion.facts, **counts, **told})
         file.attrs.update({"color_order": "RGB", "date": _now()})
-    beside = left_out_file(out)
-    os.replace(listing, beside)
     if not samples:
+        beside = out.with_suffix(".failed.left_out.tsv") if out.exists() else left_out_file(out)
+        os.replace(listing, beside)
         shutil.rmtree(parts)
         raise ValueError(f"{conversion.dataset}: no sample could be converted; {beside} says why.")
-    os.replace(whole, out)
+    os.replace(listing, left_out_file(out))
+    os.replace(parts / "whole", out)
     shutil.rmtree(parts)
     _write_split(conversion, out)
     print(f"Wrote {samples} samples of {num_persons} persons to {out}.")
-    if left_out:
-        print(f"Left out, see {beside}: " + "; ".join(f"{count} {why}" for why, count in left_out.most_common()) + ".")
+    for what, counted in ((f"Left out, see {left_out_file(out)}", of_samples), ("Persons left out", of_persons)):
+        if counted:
+            print(f"{what}: " + "; ".join(f"{count} {why}" for why, count in counted.most_common()) + ".")
     for note, count in notes.most_common():
         print(f"Note: {count} samples: {note}.")
 
@@ -305,6 +308,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 def run_conversion(conversion: Conversion, arguments: argparse.Namespace) -> None:
     """`convert_dataset` with the options of the command line."""
     names = ("persons", "workers", "compression", "overwrite")
+    conversion = replace(conversion, raw=vars(arguments).get("raw"), landmarks=arguments.landmarks)
     convert_dataset(conversion, arguments.out, **{name: getattr(arguments, name) for name in names})
 
 

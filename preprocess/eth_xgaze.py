@@ -75,8 +75,8 @@ def parse_row(cells: list[str]) -> Row:
     if len(cells) not in COLUMNS:
         raise ValueError(f"found {len(cells)} columns, expected {' or '.join(map(str, COLUMNS))}")
     frame, image = cells[0].strip(), cells[1].strip()
-    if not re.fullmatch(r"frame\d+", frame) or not re.fullmatch(r"cam\d\d\.(jpg|JPG)", image):
-        raise ValueError(f"begins with {frame!r}, {image!r}, expected such as 'frame0000', 'cam00.JPG'")
+    if not re.fullmatch(r"frame\d+", frame) or not re.fullmatch(r"cam(0\d|1[0-7])\.(jpg|JPG)", image):
+        raise ValueError(f"begins with {frame!r}, {image!r}, expected such as 'frame0000', 'cam00.JPG' to 'cam17.JPG'")
     try:
         values = np.array([float(cell) for cell in cells[2:149]])
     except ValueError as error:
@@ -103,15 +103,17 @@ def read_camera(path: Path) -> Camera:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError as error:
         raise ValueError(f"no {path.name}") from error
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two: of its encoding
         raise ValueError(f"{path.name} cannot be read as XML: {error}") from error
     try:
         matrix, distortion = (_numbers(root, f"{name}/data") for name in ("Camera_Matrix", "Distortion_Coefficients"))
         width, height = (int(_numbers(root, name)[0]) for name in ("image_Width", "image_Height"))
     except (ValueError, IndexError) as error:
         raise ValueError(f"{path.name}: {error}") from error
-    if len(matrix) != 9 or len(distortion) not in (4, 5, 8) or not matrix[0] * matrix[4] > 0:
+    if len(matrix) != 9 or len(distortion) not in (4, 5, 8):
         raise ValueError(f"{path.name} has {len(matrix)} and {len(distortion)} numbers for a camera, expected 9 and 5")
+    if not min(matrix[0], matrix[4]) > 0 or tuple(matrix[6:]) != (0, 0, 1):
+        raise ValueError(f"{path.name}: Camera_Matrix {matrix.tolist()} is that of no camera")
     return Camera(matrix.reshape(3, 3), distortion, width, height)
 
 
@@ -167,7 +169,9 @@ class XGaze:
         path = annotation(self.raw, person, self.updated)
         frames: dict[str, int] = {}
         cameras: dict[int, Camera | str] = {}
+        listed: set[str] = set()
         for number, cells in _read_lines(path):
+            listed.add("/".join(cell.strip() for cell in cells[:2]))
             try:
                 row = parse_row(cells)
             except ValueError as error:
@@ -176,6 +180,10 @@ class XGaze:
             wanted = frames.setdefault(row.frame, len(frames)) % self.every == 0
             if wanted and row.camera in self.cameras:
                 yield self._row(person, row, cameras)
+        folder = self.raw / "data" / "train" / person
+        for image in sorted(folder.glob("frame*/cam*.[jJ][pP][gG]")):
+            if image.relative_to(folder).as_posix() not in listed:
+                yield LeftOut(image.relative_to(folder.parent).as_posix(), "image without annotation")
 
     def _row(self, person: str, row: Row, cameras: dict[int, Camera | str]) -> Sample | LeftOut:
         name, new = f"{person}/{row.frame}/{row.image}", row.camera not in cameras
@@ -238,8 +246,13 @@ def find_persons(raw: Path, updated: bool) -> list[str]:
 
 
 def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
-    """Part -> subjects by train_test_split.json; without this file all are 'train'. Raises ValueError."""
+    """Part -> subjects by train_test_split.json; without this file all are 'train'. Raises ValueError.
+
+    The release has it beside its folder `train`, which may be `raw`.
+    """
     path = raw / "train_test_split.json"
+    if not path.is_file() and raw.resolve().name == "train":
+        path = raw.resolve().parent / path.name
     if not path.is_file():
         return {"train": persons}
     try:
@@ -277,8 +290,12 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     own = {"frames_every": arguments.frames_every, "cameras": cameras}
     folder, persons = normalized.find_persons(raw)
     if persons:
-        if arguments.updated or arguments.pose_from_landmarks:
-            raise ValueError("--updated and --pose-from-landmarks are for the raw images; --raw has patches.")
+        limits = (cutter.max_pose_error, cutter.min_coverage) != (FaceCutter.max_pose_error, FaceCutter.min_coverage)
+        if arguments.updated or arguments.pose_from_landmarks or limits:
+            raise ValueError(
+                "--updated, --pose-from-landmarks, --max-pose-error and --min-coverage are for the raw images; --raw "
+                "has patches."
+            )
         options = {key: value for key, value in cutter.options().items() if key in ("face_model", "view")}
         convert = normalized.NormalizedXGaze(folder, cutter.model, cutter.view, arguments.frames_every, cameras)
         split = read_split(raw, persons)

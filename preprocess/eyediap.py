@@ -180,7 +180,7 @@ class EYEDIAP:
         if given is None or (isinstance(found, LeftOut) and found.damaged):
             return found, ""
         if isinstance(found, LeftOut):
-            return given, "head pose from the data set"
+            return given, f"head pose from the data set: {found.reason}"
         beside = _beside(found.centre, given.centre)
         if beside > MAX_BESIDE:  # one of them is wrong
             return LeftOut(name, "face found is not where the data set has it", f"{beside:.0f} mm beside it"), ""

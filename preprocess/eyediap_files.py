@@ -95,17 +95,21 @@ def read_calibration(path: Path) -> Calibration:
     for name, count in sizes.items():
         if len(values[name]) != count or not np.isfinite(values[name]).all():
             raise DamagedSession(f"{path.name}: [{name}] has {len(values[name])} numbers, expected {count}")
-    rotation, (width, height) = values["R"].reshape(3, 3), values["resolution"]
+    matrix, rotation = (values[name].reshape(3, 3) for name in ("intrinsics", "R"))
+    width, height = values["resolution"]
+    if not min(matrix[0, 0], matrix[1, 1]) > 0 or tuple(matrix[2]) != (0, 0, 1):
+        raise DamagedSession(f"{path.name}: [intrinsics] {matrix.tolist()} are those of no camera")
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01) or np.linalg.det(rotation) < 0:
         raise DamagedSession(f"{path.name}: [R] is no rotation")
-    return Calibration((int(height), int(width)), values["intrinsics"].reshape(3, 3), rotation, 1000 * values["T"])
+    return Calibration((int(height), int(width)), matrix, rotation, 1000 * values["T"])
 
 
 def read_table(path: Path, columns: int, use: slice) -> tuple[dict[int, ndarray], list[tuple[str, str]]]:
     """Frame -> the numbers asked for, of rows `frame;number;...` with `columns` numbers, after a header.
 
-    A row of the frame alone, and numbers asked for that are all zero, say that nothing was found: such a frame is not
-    in the result. Beside it `file:line` and what is wrong of rows that cannot be read. Raises DamagedSession.
+    The numbers asked for are threes, such as points. A row of the frame alone, and a three of zeros, say that
+    something was not found: such a frame is not in the result. Beside it `file:line` and what is wrong of rows that
+    cannot be read. Raises DamagedSession.
     """
     rows, problems = {}, []
     for number, line in enumerate(_read_lines(path)[1:], 2):
@@ -119,7 +123,7 @@ def read_table(path: Path, columns: int, use: slice) -> tuple[dict[int, ndarray]
         except ValueError as error:
             problems.append((f"{path.name}:{number}", str(error)))
             continue
-        if np.isfinite(values).all() and values.any():
+        if np.isfinite(values).all() and values.reshape(-1, 3).any(axis=1).all():
             rows[frame] = values
     return rows, problems
 

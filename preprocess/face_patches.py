@@ -75,10 +75,21 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
         return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0.9 * len(data):
         return LeftOut(name, "image cannot be read", "the JPEG file is cut short", damaged=True)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:  # it has limits to what a header may say
+        return LeftOut(name, "image cannot be read", f"OpenCV refuses it: {error.err}", damaged=True)
     if image is None:
         return LeftOut(name, "image cannot be read", "it is no image that OpenCV knows", damaged=True)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def detector_version() -> str:
+    """Of MediaPipe, or 'none': another one finds other landmarks."""
+    try:
+        return importlib.metadata.version("mediapipe")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 @functools.cache
@@ -106,7 +117,8 @@ class FaceCutter:
         model = "generic" if self.model is GENERIC else hashlib.sha256(self.model.points.tobytes()).hexdigest()[:16]
         view = {"focal": self.view.focal, "distance_mm": self.view.distance_mm, "size": self.view.size}
         limits = {"max_pose_error": self.max_pose_error, "min_coverage": self.min_coverage}
-        return {"landmarks": "folder" if self.landmarks else "mediapipe", "face_model": model, "view": view} | limits
+        landmarks = "folder" if self.landmarks else f"MediaPipe {detector_version()}"
+        return {"landmarks": landmarks, "face_model": model, "view": view} | limits
 
     def check(self) -> None:
         """Raises ImportError, saying what to install, or NotADirectoryError if there can be no landmarks."""
@@ -118,6 +130,8 @@ class FaceCutter:
         """The pose of the head in an image as it was taken, RGB uint8; `distortion` is the camera's."""
         try:
             landmarks = _source(self.landmarks)(image, name)
+        except FileNotFoundError as error:
+            return LeftOut(name, "no landmark file", str(error))
         except ValueError as error:
             return LeftOut(name, "landmarks cannot be read", str(error), damaged=True)
         if landmarks is None:
@@ -189,11 +203,3 @@ def cutter_from(arguments: argparse.Namespace) -> FaceCutter:
             raise ValueError(f"--{flag.replace('_', '-')}: found {getattr(arguments, flag)}, expected 0 to 1.")
     model = load_face_model(arguments.face_model) if arguments.face_model else GENERIC
     return FaceCutter(arguments.landmarks, model, ST_ED, arguments.max_pose_error, arguments.min_coverage)
-
-
-def detector_version() -> str:
-    """Version of MediaPipe, or 'none'."""
-    try:
-        return importlib.metadata.version("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"

@@ -49,7 +49,10 @@ _NEEDED = (30, 36, 39, 42, 45, 48, 54)
 
 @dataclass(frozen=True)
 class AlignedPose(HeadPose):
-    """A head's pose with the landmarks (68, 2) that it came from, pixels of the undistorted image."""
+    """A head's pose with the landmarks (68, 2) that it came from.
+
+    landmarks: x / z and y / z in the camera's frame, because the image may be made smaller before it is cut.
+    """
 
     landmarks: ndarray
 
@@ -77,7 +80,8 @@ class AlignedCutter(FaceCutter):
         if isinstance(pose, LeftOut):
             return pose
         values = {field.name: getattr(pose, field.name) for field in fields(HeadPose)}
-        return AlignedPose(**values, landmarks=undistort_points(landmarks, camera_matrix, distortion))
+        straight = undistort_points(landmarks, camera_matrix, distortion)
+        return AlignedPose(**values, landmarks=apply_homography(np.linalg.inv(camera_matrix), straight))
 
     def cut(
         self, image: ndarray, name: str, camera_matrix: ndarray, pose: HeadPose, target: ndarray, note: str = ""
@@ -103,9 +107,9 @@ class AlignedCutter(FaceCutter):
         return replace(patch, pixels=pixels, note=note, extra=extra)
 
     def complete(self, pose: HeadPose, camera_matrix: ndarray) -> ndarray:
-        """(68, 2): the landmarks, with those that the alignment takes filled in where they are not known."""
+        """(68, 2) pixels: the landmarks, with those that the alignment takes filled in where they are not known."""
         known = getattr(pose, "landmarks", None)
-        landmarks = np.full((68, 2), np.nan) if known is None else known.copy()
+        landmarks = np.full((68, 2), np.nan) if known is None else apply_homography(camera_matrix, known)
         missing = [i for i in _NEEDED if not np.isfinite(landmarks[i]).all() and i in self.model.landmarks]
         if missing:
             points = self.model[tuple(missing)] @ pose.rotation.T + pose.translation
@@ -132,7 +136,7 @@ def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
     return replace(
         conversion,
         convert=replace(conversion.convert, cutter=aligned),
-        options={**conversion.options, **aligned.options()},
+        options={**aligned.options(), **conversion.options},
         facts={**conversion.facts, "view": ALIGNED, "patch_size": cutter.view.size},
     )
 

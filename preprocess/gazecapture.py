@@ -151,8 +151,15 @@ def _read_recording(folder: Path) -> tuple[list[str], dict[str, list], str]:
 
 
 def find_persons(raw: Path) -> list[str]:
-    """Recordings under `raw`, as published: five digits. Raises FileNotFoundError if there are none."""
+    """Recordings under `raw`, as published: five digits; says which are still packed.
+
+    Raises FileNotFoundError if there are none.
+    """
     found = sorted(path.name for path in raw.iterdir() if path.is_dir() and re.fullmatch(r"\d{5}", path.name))
+    packed = sorted({path.name[:5] for path in raw.glob(f"{'[0-9]' * 5}.tar.gz")} - set(found))
+    if found and packed:
+        some = ", ".join(packed[:3]) + ", ..." * (len(packed) > 3)
+        tqdm.write(f"--raw: {len(packed)} recordings are left aside because they are still packed: {some}")
     if not found:
         raise FileNotFoundError(
             f"--raw: {raw} holds no recordings, expected folders such as 00002 with frames/ and info.json. "

@@ -27,6 +27,7 @@ from numpy import ndarray
 
 from .conversion import Conversion, run_arguments
 from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from .landmarks import landmark_file
 from .normalization import normalizing_rotation, warp_matrix
 
 NAME = "images"
@@ -50,6 +51,7 @@ def read_exif(path: Path) -> tuple[int, float | None]:
     """Orientation, and focal length in mm as on 35 mm film; 1 and None where they are not said."""
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # some phones take more than Pillow deems sound; only the tags are read here
     try:
         with Image.open(path) as image:
             tags = image.getexif()
@@ -189,4 +191,10 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         raise ValueError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
     cutter = cutter_from(arguments)
     cutter.check()
-    return photo_conversion(arguments.folder, cutter, each=arguments.each, focal=arguments.focal)
+    conversion = photo_conversion(arguments.folder, cutter, each=arguments.each, focal=arguments.focal)
+    names = [name for person in conversion.convert.names.values() for name in person]
+    if arguments.landmarks and not any(landmark_file(arguments.landmarks, name) for name in names):
+        raise FileNotFoundError(
+            f"--landmarks: {arguments.landmarks} has nothing of the photographs, expected such as {names[0]}.npy."
+        )
+    return conversion

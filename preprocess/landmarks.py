@@ -2,7 +2,8 @@
 
 A source of landmarks is a function of an image (H, W, 3) RGB uint8 and its name, such as `p00/day01/0005.jpg`; it
 returns the 68 landmarks of iBUG, (68, 2) pixels (column, row; the first pixel's middle is 0, 0), or None where
-there is no face. Detected landmarks are the 478 of FaceMesh, of which `to_68` takes what corresponds.
+there is no face; it raises FileNotFoundError where a file is missing. Detected landmarks are the 478 of FaceMesh, of
+which `to_68` takes what corresponds.
 """
 
 from __future__ import annotations
@@ -159,22 +160,31 @@ def landmark_folder(folder: str | Path) -> Source:
     """A source that reads files instead of looking at images.
 
     For `p00/day01/0005.jpg` it takes the first there is of `p00/day01/0005.jpg.npy`, `.json`, `.csv` and
-    `p00/day01/0005.npy`, `.json`, `.csv` under `folder`; none means no face.
-    Raises NotADirectoryError now, and ValueError naming the file when one cannot be read.
+    `p00/day01/0005.npy`, `.json`, `.csv` under `folder`.
+    Raises NotADirectoryError or FileNotFoundError now if there is no landmark file at all; later ValueError naming the
+    file when one cannot be read, and FileNotFoundError naming those looked for.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"--landmarks: {folder} is not a folder of landmark files.")
+    if not any(name.endswith(SUFFIXES) for _, _, names in os.walk(folder, followlinks=True) for name in names):
+        raise FileNotFoundError(f"--landmarks: {folder} holds no landmark file, {', '.join(SUFFIXES)}.")
 
     def source(image: ndarray, name: str) -> ndarray | None:
-        relative = PurePosixPath(name)
-        for stem in (relative.as_posix(), relative.with_suffix("").as_posix()):
-            for suffix in SUFFIXES:
-                if (folder / (stem + suffix)).is_file():
-                    return read_landmarks(folder / (stem + suffix))
-        return None
+        path = landmark_file(folder, name)
+        if path is None:
+            raise FileNotFoundError(f"{folder / name}{', '.join(SUFFIXES)}")
+        return read_landmarks(path)
 
     return source
+
+
+def landmark_file(folder: Path, name: str) -> Path | None:
+    """The file of an image's landmarks, see `landmark_folder`; None if there is none."""
+    relative = PurePosixPath(name)
+    stems = (relative.as_posix(), relative.with_suffix("").as_posix())
+    paths = (folder / (stem + suffix) for stem in stems for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def landmark_source(folder: str | Path | None = None) -> Source:

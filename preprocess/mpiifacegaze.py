@@ -8,14 +8,14 @@ in the camera's frame are used; `pXX/Calibration/Camera.mat` has intrinsics and 
 landmarks that are detected, or given by --landmarks, because that of the data set is in the axes of another face model.
 Where this finds no face (part of the image is blacked out), or one more than 50 mm from the annotated face centre,
 the six landmarks of the data set serve; --given-landmarks takes these alone and needs no detector.
-The target is checked against the point on the screen, where monitorPose.mat and screenSize.mat are there.
+The target is checked against the point on the screen by monitorPose.mat and screenSize.mat; a person without them is
+named.
 Source: Zhang et al., "It's written all over your face", CVPRW 2017, and the notes that come with the data.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ class Calibration:
     matrix: ndarray
     distortion: ndarray
     screen: ndarray | None  # (3, 3), of (x pixels, y pixels, 1); None if it is not known
+    problem: str  # why it is not
 
     def on_screen(self, point: ndarray) -> ndarray | None:
         """(3,) mm in the camera's frame of a point (2,) in pixels of the screen."""
@@ -80,36 +81,46 @@ def parse_row(line: str) -> Row:
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """From a person's Calibration folder. Raises DamagedPerson if the camera's is not there."""
-    camera = _load_mat(folder / "Camera.mat", {"cameraMatrix": (3, 3), "distCoeffs": None})
+    """From a person's Calibration folder. Raises DamagedPerson if the camera's cannot be used."""
+    matrix, distortion = _load_mat(folder / "Camera.mat", {"cameraMatrix": (9,), "distCoeffs": (4, 5, 8, 12, 14)})
+    matrix = matrix.reshape(3, 3)
+    if not min(matrix[0, 0], matrix[1, 1]) > 0 or tuple(matrix[2]) != (0, 0, 1):
+        raise DamagedPerson(f"Camera.mat: cameraMatrix {matrix.tolist()} is that of no camera")
     try:
-        monitor = _load_mat(folder / "monitorPose.mat", {"rvects": None, "tvecs": None})
-        sizes = {f"{side}_{unit}": None for side in ("width", "height") for unit in ("pixel", "mm")}
-        size = {key: float(value.item()) for key, value in _load_mat(folder / "screenSize.mat", sizes).items()}
-        rotation = cv2.Rodrigues(monitor["rvects"].ravel())[0]
-        scale = np.diag([size["width_mm"] / size["width_pixel"], size["height_mm"] / size["height_pixel"], 1.0])
-        screen = np.column_stack([rotation[:, :2], monitor["tvecs"].ravel()]) @ scale
-    except (DamagedPerson, ValueError, ZeroDivisionError):
-        screen = None  # it only serves as a check
-    return Calibration(camera["cameraMatrix"], camera["distCoeffs"].ravel(), screen)
+        return Calibration(matrix, distortion, _read_screen(folder), "")
+    except DamagedPerson as error:  # it only serves as a check
+        return Calibration(matrix, distortion, None, str(error))
 
 
-def _load_mat(path: Path, expected: dict[str, tuple[int, ...] | None]) -> dict[str, ndarray]:
+def _read_screen(folder: Path) -> ndarray:
+    """See Calibration. Raises DamagedPerson."""
+    turn, move = _load_mat(folder / "monitorPose.mat", {"rvects or rvecs": (3,), "tvecs": (3,)})
+    names = ("width_mm", "width_pixel", "height_mm", "height_pixel")
+    sizes = np.concatenate(_load_mat(folder / "screenSize.mat", dict.fromkeys(names, (1,))))
+    if not sizes.min() > 0:
+        raise DamagedPerson(f"screenSize.mat: {', '.join(names)} are {sizes.tolist()}, expected to be above 0")
+    scale = np.diag([sizes[0] / sizes[1], sizes[2] / sizes[3], 1.0])
+    return np.column_stack([cv2.Rodrigues(turn)[0][:, :2], move]) @ scale
+
+
+def _load_mat(path: Path, expected: dict[str, tuple[int, ...]]) -> list[ndarray]:
+    """Arrays (n,). expected: their names, 'a or b' where the publication has both -> how many numbers there may be."""
     if not path.is_file():
         raise DamagedPerson(f"no {path.parent.name}/{path.name}")
     try:
-        found = scipy.io.loadmat(path)
-        values = {key: np.asarray(found[key], np.float64) for key in expected}
-    except KeyError as error:
-        raise DamagedPerson(f"{path.parent.name}/{path.name} has no {error}") from error
+        found, arrays = scipy.io.loadmat(path), []
+        for names in expected:
+            name = next(name for name in names.split(" or ") if name in found)
+            arrays.append(np.asarray(found[name], np.float64))
+    except StopIteration as error:
+        raise DamagedPerson(f"{path.parent.name}/{path.name} has no {names}") from error
     except Exception as error:  # SciPy raises whatever comes up in a damaged file
         raise DamagedPerson(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-    for key, shape in expected.items():
-        if not np.isfinite(values[key]).all() or shape not in (None, values[key].shape):
-            raise DamagedPerson(
-                f"{path.name}: {key} is {values[key].shape} or not finite, expected {shape or 'numbers'}"
-            )
-    return values
+    for (names, counts), array in zip(expected.items(), arrays, strict=True):
+        if array.size not in counts or not np.isfinite(array).all():
+            numbers = " or ".join(map(str, counts))
+            raise DamagedPerson(f"{path.name}: {names} is {array.shape} or not finite, expected {numbers} numbers")
+    return [array.ravel() for array in arrays]
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,9 @@ class MPIIFaceGaze:
             lines = text.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise DamagedPerson(f"{text.name} cannot be read: {error}") from error
+        if calibration.problem:
+            reason = "screen calibration cannot be used, targets are not checked"
+            yield LeftOut(person, reason, calibration.problem, damaged=True)
         listed = set()
         for number, line in enumerate(lines, 1):
             listed.update(line.split()[:1])
@@ -166,25 +180,37 @@ class MPIIFaceGaze:
                 return pose, ""
             if isinstance(pose, LeftOut) and pose.damaged:
                 return pose, ""
-            note = "head pose from the data set's six landmarks"
+            why = pose.reason if isinstance(pose, LeftOut) else "face found is not the annotated one"
+            note = f"head pose from the data set's six landmarks: {why}"
         return self.cutter.pose(row.landmarks, name, *camera, use=GIVEN), note
 
 
 def find_persons(raw: Path) -> tuple[Path, list[str]]:
     """The folder that the persons are in, `raw` or its Data, and who is there. Raises FileNotFoundError."""
     for folder in (raw, raw / "Data", raw / "MPIIFaceGaze"):
-        if folder.is_dir():
-            found = sorted(
-                path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"p\d\d", path.name)
-            )
-            if found:
-                return folder, found
-    eyes = " This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze." * _is_mpiigaze(raw)
-    raise FileNotFoundError(f"--raw: {raw} holds neither folders p00 ... p14 nor files p00.mat ... p14.mat.{eyes}")
+        found = _persons_in(folder)
+        if found:
+            return folder, found
+    if _shows_eyes(raw) or any((raw / part).is_dir() for part in ("Data/Original", "Original", "Evaluation Subset")):
+        raise FileNotFoundError(
+            f"--raw: {raw}: This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze."
+        )
+    around = (raw.resolve().parent, *sorted(path for path in raw.iterdir() if path.is_dir()))
+    near = [folder for folder in around if _persons_in(folder) or normalized.find_persons(folder)]
+    raise FileNotFoundError(
+        f"--raw: {raw} holds neither folders p00 ... p14 nor files p00.mat ... p14.mat. Name the folder that holds "
+        f"p00{f': {near[0]}' if near else ''}."
+    )
 
 
-def _is_mpiigaze(raw: Path) -> bool:
-    return any((raw / part).is_dir() for part in ("Data/Original", "Original", "Evaluation Subset"))
+def _persons_in(folder: Path) -> list[str]:
+    """Persons' folders, unless they are those of MPIIGaze."""
+    return [] if _shows_eyes(folder) else sorted(path.name for path in folder.glob("p[0-9][0-9]") if path.is_dir())
+
+
+def _shows_eyes(folder: Path) -> bool:
+    """Whether these are the persons of MPIIGaze, its Original or its Normalized."""
+    return any(any(folder.glob(f"p[0-9][0-9]/day{part}")) for part in ("*/annotation.txt", "*.mat"))
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -25,7 +25,7 @@ from numpy import ndarray
 
 from .conversion import Conversion
 from .face_model import GENERIC, FaceModel, make_pose
-from .face_patches import MAX_GAZE, LeftOut, Sample, cutter_from
+from .face_patches import MAX_GAZE, FaceCutter, LeftOut, Sample, cutter_from
 from .normalization import (
     View,
     coverage,
@@ -177,9 +177,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
     """The conversion of the .mat files in `--raw`. Raises ValueError where their sign or their field is not clear."""
-    if arguments.landmarks or arguments.given_landmarks:
-        raise ValueError("--landmarks and --given-landmarks are for the raw images; the .mat files bring head poses.")
     persons, cutter = find_persons(arguments.raw), cutter_from(arguments)
+    limits = (cutter.max_pose_error, cutter.min_coverage) != (FaceCutter.max_pose_error, FaceCutter.min_coverage)
+    if arguments.landmarks or arguments.given_landmarks or limits:
+        raise ValueError(
+            "--landmarks, --given-landmarks, --max-pose-error and --min-coverage are for the raw images; the .mat "
+            "files bring head poses and are taken whole."
+        )
     labels, size = survey(arguments.raw, persons)
     pitch = float(np.degrees(np.nanmedian(labels[:, 0]))) * (-1 if arguments.opposite_gaze else 1)
     if pitch > 2:

@@ -1,13 +1,12 @@
 """One converted person on disk: written wholly or not at all, with what was left out of it.
 
-The file holds the person's group as it will be in the output, unless there is no sample; `left_out`, lines of text;
-and counts as attributes.
+The file holds the person's group as it will be in the output, here named `samples`, unless there is no sample;
+`left_out`, lines of text; and counts as attributes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,8 +15,11 @@ import h5py
 import numpy as np
 
 from .face_patches import LeftOut, Sample
+from .whole_file import Disk, write_whole
 
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
+SAMPLES = "samples"  # the group: a person may have any name
+DAMAGED, NOTHING = "person cannot be converted", "person without samples"  # reasons that count persons
 _BATCH = 32  # images in memory
 _SAID = 5  # lines a person
 
@@ -26,52 +28,47 @@ class DamagedPerson(ValueError):
     """A converter raises it where no sample of the person can be trusted; the others are converted all the same."""
 
 
-def is_done(path: Path, person: str) -> bool:
-    """Whether `path` holds the person; one that was damaged is tried again."""
+def is_done(path: Path) -> bool:
+    """Whether `path` holds a person; one that was damaged is tried again."""
     try:  # a power cut, unlike a kill, can leave a renamed file damaged
         with h5py.File(path) as file:
-            lengths = {len(data) for data in file[person].values()} if person in file else set()
+            lengths = {len(data) for data in file[SAMPLES].values()} if SAMPLES in file else set()
             return not file.attrs["damaged"] and lengths <= {int(file.attrs["num_samples"])}
     except READ_ERRORS:
         return False
 
 
 def write_person(convert: Callable, person: str, path: Path, compression: str | None) -> list[str]:
-    """Write a person's file. Returns what to tell the user."""
+    """Write a person's file. Returns what to tell the user. Raises OSError where the disk is full."""
     try:
         return _write_person(convert(person), person, path, compression)
     except DamagedPerson as error:
-        left_out = LeftOut(person, "person cannot be converted", str(error), damaged=True)
+        left_out = LeftOut(person, DAMAGED, str(error), damaged=True)
         return _write_person([left_out], person, path, compression, damaged=True)
 
 
 def _write_person(
     results: Iterable[Sample | LeftOut], person: str, path: Path, compression: str | None, damaged: bool = False
 ) -> list[str]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            writer = _Writer(file, person, compression)
-            for result in results:
-                writer.add(result)
-            lines = writer.finish(damaged)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return lines
+    with write_whole(path) as (file, disk):
+        writer = _Writer(file, disk, person, compression)
+        for result in results:
+            writer.add(result)
+        return writer.finish(damaged)
 
 
 class _Writer:
     """One person's file: images go to the disk by batches, the small things at the end."""
 
-    def __init__(self, file: h5py.File, person: str, compression: str | None) -> None:
-        self.file, self.person, self.compression = file, person, compression
+    def __init__(self, file: h5py.File, disk: Disk, person: str, compression: str | None) -> None:
+        self.file, self.disk, self.person, self.compression = file, disk, person, compression
         self.batch: list[np.ndarray] = []
         self.rows: dict[str, list] = {"labels": [], "name": []}
         self.left_out: list[LeftOut] = []
         self.notes: Counter[str] = Counter()
 
     def add(self, result: Sample | LeftOut) -> None:
+        self.disk.check()
         if isinstance(result, LeftOut):
             self.left_out.append(result)
             return
@@ -87,7 +84,7 @@ class _Writer:
 
     def _flush(self) -> None:
         pixels = np.stack(self.batch)
-        group, shape = self.file.require_group(self.person), pixels.shape[1:]
+        group, shape = self.file.require_group(SAMPLES), pixels.shape[1:]
         if "pixels" not in group:
             options = {"maxshape": (None, *shape), "chunks": (1, *shape), "compression": self.compression}
             group.create_dataset("pixels", (0, *shape), np.uint8, track_times=False, **options)
@@ -102,11 +99,11 @@ class _Writer:
         count = len(self.rows["name"])
         if count:
             for name, values in self.rows.items():
-                self.file[self.person].create_dataset(name, data=np.array(values), track_times=False)
+                self.file[SAMPLES].create_dataset(name, data=np.array(values), track_times=False)
         elif not damaged:
             why = ", ".join(sorted({left.reason for left in self.left_out})) or "nothing there"
-            self.left_out.append(LeftOut(self.person, "person without samples", why, damaged=True))
-        listing = "".join(f"{self.person}\t{_cells(left)}\n" for left in self.left_out)
+            self.left_out.append(LeftOut(self.person, NOTHING, why, damaged=True))
+        listing = "".join(_line(self.person, left.name, left.reason, left.detail) for left in self.left_out)
         self.file.create_dataset("left_out", data=np.frombuffer(listing.encode(), np.uint8), track_times=False)
         counts = dict(sorted(Counter(left.reason for left in self.left_out).items()))
         self.file.attrs["num_samples"], self.file.attrs["damaged"] = count, damaged
@@ -120,5 +117,5 @@ class _Writer:
         return lines + ([f"{self.person}: and {len(said) - _SAID} more like these"] if len(said) > _SAID else [])
 
 
-def _cells(left: LeftOut) -> str:
-    return "\t".join(" ".join(cell.split()) for cell in (left.name, left.reason, left.detail))
+def _line(*cells: str) -> str:
+    return "\t".join(" ".join(cell.split()) for cell in cells) + "\n"

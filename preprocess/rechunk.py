@@ -8,10 +8,12 @@ converters counted (left_out, notes and the like) is of the inputs and stays onl
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +22,14 @@ import numpy as np
 from tqdm import tqdm
 
 from .inspection import blocks, layout_problems, open_file, read_attributes
+from .whole_file import FULL, check_out, megabytes, write_whole
 
 COMPRESSIONS = ("none", "lzf", "gzip")
 # Attributes that say what the numbers mean: files that differ in one must not become one.
 MEANING = {"view": None, "patch_size": None, "gaze_known": True}  # with what it is where nothing is said
 # Attributes of a file as a whole, which are made anew or are true of the inputs only.
 _OWN = ("num_persons", "num_samples", "persons", "color_order", "date", "sources")
-_OF_INPUTS = ("num_left_out", "left_out", "notes", "complete")
+_OF_INPUTS = ("fingerprints", "num_left_out", "left_out", "notes", "complete")
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,10 @@ def convert(
 
     persons: names in the inputs; None for all.  prefixes: put before the persons' names, one for each input.
     color_order: of inputs that do not say; the output is RGB where the order is known.
-    Raises FileNotFoundError, FileExistsError, and ValueError with all that forbids it.
+    Raises FileNotFoundError, FileExistsError, OSError where there is no room, and ValueError with all that forbids it.
     """
-    from utils import atomic_write  # it imports torch, which commands and workers can do without
-
     inputs, out = [Path(path) for path in inputs], Path(out)
+    check_out(out)
     if out.resolve() in [path.resolve() for path in inputs]:
         raise ValueError(f"--out: found {out}, which is an input; choose another name.")
     if out.exists() and not overwrite:
@@ -94,10 +96,11 @@ def convert(
         if problems:
             raise ValueError("These inputs cannot become one file:\n  " + "\n  ".join(problems))
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as temporary, h5py.File(temporary, "w") as file:
+        with _said_where_full(out, sources, storage), write_whole(out) as (file, disk):
             total = 0
-            for source in tqdm(sources, "convert", unit="person", disable=not progress):
+            for source in tqdm(sources, "convert", unit="person", disable=None if progress else True):
                 total += _copy_person(source, file, storage)
+                disk.check()
             about = _attributes(inputs, found, sources, total)
             if any(source.name != source.person for source in sources):
                 about = {name: value for name, value in about.items() if not name.startswith("split")}
@@ -105,6 +108,25 @@ def convert(
             if orders[0] is not None:
                 file.attrs["color_order"] = "RGB"
     return total
+
+
+@contextmanager
+def _said_where_full(out: Path, sources: list[Source], storage: Storage) -> Iterator[None]:
+    """Raises OSError with what is needed where there is no room; at once where that is known."""
+    groups = [source.file[source.person] for source in sources]
+    tables = [data for group in groups for data in group.values() if isinstance(data, h5py.Dataset)]
+    needed = sum(table.size * table.dtype.itemsize for table in tables)
+    try:
+        if storage.compression == "none" and shutil.disk_usage(out.parent).free < needed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            f"{out}: {error.strerror}. The disk has {megabytes(shutil.disk_usage(out.parent).free)} left, the samples "
+            f"take {megabytes(needed)} before compression. Make room or choose another disk; nothing was written."
+        ) from error
 
 
 def _choose(
@@ -192,8 +214,7 @@ def _attributes(inputs: list[Path], found: list[dict], sources: list[Source], to
     made["sources"] = json.dumps(told, sort_keys=True)
     if len(inputs) > 1 and "dataset" not in kept:
         made["dataset"] = " + ".join(dict.fromkeys(str(attributes.get("dataset", "?")) for attributes in found))
-    # HDF5 has no room for more in an attribute.
-    return {name: value for name, value in (kept | made).items() if len(str(value)) < 60_000}
+    return kept | made
 
 
 def _short(value: object) -> object:
@@ -211,6 +232,8 @@ def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
     try:
         parts = json.loads(arguments.split.read_text(encoding="utf-8"))
         persons = parts[arguments.part]
+    except OSError as error:
+        raise OSError(f"--split: {arguments.split} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--split: {arguments.split} has no part {arguments.part!r} ({error}).") from error
     if not isinstance(persons, list) or not all(isinstance(person, str) for person in persons):

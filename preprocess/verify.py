@@ -1,7 +1,8 @@
 """`python -m preprocess verify FILE.h5`: is this a file to train on?
 
 Looks at the layout, every label and every image (or some of each person, `--images`), and prints a table of checks:
-ok, note, warning (look at it) or FAIL (do not train on it). Exit code 1 if anything fails, else 0.
+ok, note, warning (look at it) or FAIL (do not train on it). Exit code 1 if anything fails, else 0. A file without gaze
+labels, made of one's own photographs, passes as what it is: the last line says that it serves only to redirect.
 """
 
 from __future__ import annotations
@@ -251,11 +252,13 @@ def table(checks: list[Check]) -> str:
 
 
 def verdict(checks: list[Check]) -> str:
-    """One sentence on all checks."""
+    """What all checks come to, and what the file is good for."""
     failed, warned = (sum(check.level == level for check in checks) for level in ("FAIL", "warning"))
     if failed:
         return f"{failed} failed: do not train on this file."
-    return f"Passed, with {warned} warning{'s' * (warned > 1)} to look at." if warned else "Passed."
+    passed = f"Passed, with {warned} warning{'s' * (warned > 1)} to look at." if warned else "Passed."
+    without_gaze = any(check.name == "gaze_known" for check in checks)
+    return passed + " The file serves to redirect, not to train or evaluate." * without_gaze
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

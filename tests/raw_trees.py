@@ -8,14 +8,17 @@ from 600 mm, which the normalisation does not undo either, so that the patch is 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
+import pytest
 from numpy import ndarray
 
+from preprocess.__main__ import main
 from preprocess.face_model import GENERIC
 from preprocess.synthetic_aligned import AlignedView
 from preprocess.synthetic_head import Person, build_person
@@ -77,6 +80,13 @@ class Shot:
         """(68, 2) exact pixels of the image as taken; NaN where the generic face has no point."""
         found = np.full((68, 2), np.nan)
         found[list(GENERIC.landmarks)] = self.camera.project(self.place(GENERIC.points))
+        return found
+
+    def landmarks_with_lids(self) -> ndarray:
+        """All landmarks that the FFHQ alignment takes: the lids' are in the middle between the corners."""
+        found = self.landmarks()
+        for corner, other in ((36, 39), (42, 45)):
+            found[[corner + 1, corner + 2, corner + 4, corner + 5]] = (found[corner] + found[other]) / 2
         return found
 
 
@@ -182,11 +192,60 @@ def degrees_apart(a: ndarray, b: ndarray) -> ndarray:
     return np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
 
 
+def run_converter(
+    command: str, raw: Path, *more: str, out: str = "out.h5", landmarks: bool = True, code: int = 0
+) -> Path:
+    """`python -m preprocess COMMAND` with the landmarks beside `raw`, if asked; returns the output, beside it, too."""
+    given = ["--raw", str(raw), "--out", str(raw.parent / out), "--workers", "1"]
+    given += ["--landmarks", str(raw.parent / "landmarks")] if landmarks else []
+    assert main([*command.split(), *given, *more]) == code
+    return raw.parent / out
+
+
+def assert_samples(
+    found: dict[str, ndarray], shots: list[Shot], *, apart: float, angles: float, border: int, grey: float
+) -> None:
+    """A person's labels and patches are those of the shots.
+
+    apart, angles: degrees between the directions of gaze and of heads, and between single labels, at most.
+    grey: levels between the patches without their border, at most; with red and blue swapped they are more.
+    """
+    expected = np.stack([shot.labels for shot in shots])
+    assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < apart
+    assert degrees_apart(found["labels"][:, 2:4], expected[:, 2:4]).max() < apart
+    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=angles)
+    inside = slice(border, -border)
+    for pixels, shot in zip(found["pixels"].astype(float), shots, strict=True):
+        patch = patch_of(make_person(), shot).astype(float)
+        assert np.abs(pixels - patch)[inside, inside].mean() < grey < np.abs(pixels[..., ::-1] - patch).mean()
+
+
+def assert_same_aligned(aligned: Path, patches: Path, person: str, grey: float = 5) -> None:
+    """The person's samples are in both files, and the homographies lead from the faces to the patches."""
+    large, small = read_person(aligned, person), read_person(patches, person)
+    assert large["name"] == small["name"]
+    np.testing.assert_array_equal(large["labels"], small["labels"])
+    inside = slice(16, -16)
+    for face, homography, patch in zip(large["pixels"], large["homography"], small["pixels"], strict=True):
+        found = cv2.warpPerspective(face, homography, (128, 128)).astype(float)
+        assert np.abs(found - patch)[inside, inside].mean() < grey
+
+
 def read_person(out: Path, person: str) -> dict[str, ndarray]:
     """A person's data sets, `name` as a list of strings."""
     with h5py.File(out) as file:
         found = {key: data[()] for key, data in file[person].items()}
     return found | {"name": [name.decode() for name in found["name"]]}
+
+
+def left_out(out: Path) -> dict[str, int]:
+    """How many were left out, by reason."""
+    return json.loads(read_attributes(out)["left_out"])
+
+
+def notes(out: Path) -> dict[str, int]:
+    """How many samples have a note, by note."""
+    return json.loads(read_attributes(out)["notes"])
 
 
 def read_attributes(out: Path) -> dict:

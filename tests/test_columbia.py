@@ -1,6 +1,7 @@
 """Columbia Gaze from generated trees in the official layout: angles of the names, camera by EXIF, damaged trees."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,16 @@ from preprocess.verify import verify
 from tests.raw_trees import (
     Camera,
     Shot,
+    assert_same_aligned,
+    assert_samples,
     degrees_apart,
+    left_out,
     make_person,
-    patch_of,
+    notes,
     photograph,
     read_attributes,
     read_person,
+    run_converter,
     write_landmarks,
 )
 
@@ -77,10 +82,7 @@ def write_person(
     return shots
 
 
-def run(raw: Path, *more: str, out: str = "out.h5", code: int = 0) -> Path:
-    given = ["--raw", str(raw), "--out", str(raw.parent / out), "--workers", "1"]
-    assert main(["columbia", *given, "--landmarks", str(raw.parent / "landmarks"), *more]) == code
-    return raw.parent / out
+run = partial(run_converter, "columbia")
 
 
 ANGLES = [(-30, -10, 15), (-15, 10, -5), (0, 0, 0), (0, 10, 15), (30, 0, -15)]
@@ -99,14 +101,8 @@ def tree(tmp_path: Path) -> Path:
 def test_labels_are_found_again(tmp_path: Path):
     shots = write_person(tmp_path / "raw", "0001", ANGLES)
     found = read_person(run(tmp_path / "raw"), "0001")
-    expected = np.stack([shot.labels for shot in shots])
     assert found["name"] == [name_of("0001", *angles) for angles in ANGLES]
-    assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < 0.05
-    assert degrees_apart(found["labels"][:, 2:4], expected[:, 2:4]).max() < 0.05
-    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=0.1)
-    for pixels, shot in zip(found["pixels"].astype(float), shots, strict=True):
-        patch = patch_of(make_person(), shot).astype(float)
-        assert np.abs(pixels - patch)[10:-10, 10:-10].mean() < 4 < np.abs(pixels[..., ::-1] - patch).mean()
+    assert_samples(found, shots, apart=0.05, angles=0.1, border=10, grey=4)
 
 
 @pytest.mark.parametrize(
@@ -140,15 +136,13 @@ def test_the_camera_is_by_exif_or_assumed(tree: Path, tmp_path: Path):
     assert intrinsics(5184, 3456, 85)[0, 0] == pytest.approx(19760, abs=1)
     write_person(tmp_path / "other", "0001", [(0, 0, 5)], focal_mm=None)
     out = run(tmp_path / "other")
-    assert json.loads(read_attributes(out)["notes"]) == {"no focal length in EXIF, taken as 85 mm": 1}
+    assert notes(out) == {"no focal length in EXIF, taken as 85 mm": 1}
 
 
 def test_a_focal_length_that_cannot_be_is_noted(tmp_path: Path):
     (shot,) = write_person(tmp_path / "raw", "0001", [(0, 10, 5)], focal_mm=135.0)
     out = run(tmp_path / "raw")
-    assert json.loads(read_attributes(out)["notes"]) == {
-        "face is not about 2 m away: the focal length may be another": 1
-    }
+    assert notes(out) == {"face is not about 2 m away: the focal length may be another": 1}
     found = read_person(out, "0001")["labels"]
     # It matters to the gaze by how much smaller 30 mm, from the eyes to the face centre, look from 3.9 m: 0.4 degrees.
     assert degrees_apart(found[:, :2], shot.labels[None, :2]).max() < 0.5
@@ -164,13 +158,10 @@ def test_training_reads_the_file(tree: Path):
     assert json.loads(found["split"]) == {"test": ["0001", "0002"]}
 
 
-def test_aligned_faces_have_the_same_labels(tree: Path, tmp_path: Path):
-    given = ["--raw", str(tree), "--landmarks", str(tmp_path / "landmarks"), "--workers", "1"]
-    aligned = tmp_path / "aligned.h5"
-    assert main(["ffhq-aligned", "--size", "160", "columbia", *given, "--out", str(aligned)]) == 0
-    small, large = (read_person(out, "0001") for out in (run(tree), aligned))
-    np.testing.assert_array_equal(large["labels"], small["labels"])
-    assert large["pixels"].shape == (3, 160, 160, 3) and large["homography"].shape == (3, 3, 3)
+def test_aligned_faces_have_the_same_labels(tree: Path):
+    aligned = run_converter("ffhq-aligned --size 160 columbia", tree, out="aligned.h5")
+    assert_same_aligned(aligned, run(tree), "0001")
+    assert read_person(aligned, "0001")["pixels"].shape == (3, 160, 160, 3)
 
 
 def test_two_workers_write_the_same_file_as_one(tree: Path, monkeypatch: pytest.MonkeyPatch):
@@ -193,13 +184,13 @@ def test_images_that_cannot_be_used_are_left_out_for_a_reason(tmp_path: Path, ca
     first = folder / "0001_2m_0P_0V_0H.jpg"
     first.write_bytes(first.read_bytes()[:2000])
     write_photo(folder / "0001_2m_0P_0V_5H.jpg", np.zeros((360, 360, 3), np.uint8), FOCAL_MM)
-    (landmarks / "0001_2m_0P_0V_10H.jpg.npy").unlink()
+    np.save(landmarks / "0001_2m_0P_0V_10H.jpg.npy", [])
     np.save(landmarks / "0001_2m_15P_0V_0H.jpg.npy", shot_of(-15, 0, 0, (0, 0, 2000)).landmarks())
     for name in ("0001_2m_0P_0V_7H.jpg", "0002_2m_0P_0V_5H.jpg", "copy of 0001.jpg"):
         (folder / name).write_bytes(b"")
     out = run(tmp_path / "raw")
     assert read_person(out, "0001")["name"] == ["0001/0001_2m_15P_0V_5H.jpg"]
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "head is not turned as the file's name says": 1,
         "image cannot be read": 1,
         "images of the person are missing": 1,
@@ -233,7 +224,7 @@ def test_an_empty_person_gives_one_line_and_the_other_is_converted(tree: Path, c
 
 def test_a_folder_without_persons_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "raw").mkdir()
-    (tmp_path / "landmarks").mkdir()
+    write_landmarks(tmp_path / "landmarks", name_of("0001", 0, 0, 0), np.ones((68, 2)))
     run(tmp_path / "raw", code=2)
     assert "holds no persons, expected folders 0001 ... 0056" in capsys.readouterr().err
 

@@ -44,8 +44,8 @@ class Converted:
         """Runs `python -m preprocess` on a tree; the file is `files[name]`."""
         out, landmarks = self.folder / "data" / f"{name}.h5", tree.with_name("landmarks")
         given = [str(tree)] if "images" in command else ["--raw", str(tree)]
-        given += ["--out", str(out), "--workers", "1", "--min-coverage", "0.9"]
-        given += ["--landmarks", str(landmarks)] if landmarks.is_dir() else []
+        given += ["--out", str(out), "--workers", "1"]
+        given += ["--landmarks", str(landmarks), "--min-coverage", "0.9"] if landmarks.is_dir() else []
         assert preprocess([*command, *given]) == 0
         self.files[name] = out
 

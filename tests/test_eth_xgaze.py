@@ -1,6 +1,7 @@
 """ETH-XGaze from generated trees in the official layout: raw images and the HDF5 release of patches."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,14 +27,19 @@ from preprocess.verify import verify
 from tests.raw_trees import (
     Camera,
     Shot,
+    assert_same_aligned,
+    assert_samples,
     degrees_apart,
     lay_out,
+    left_out,
     make_person,
+    notes,
     patch_of,
     photograph,
     random_shots,
     read_attributes,
     read_person,
+    run_converter,
     write_image,
 )
 
@@ -42,6 +48,7 @@ CAMERAS = {  # a twelfth of the published pixels
     0: Camera(np.array([[1100.0, 0, 249.5], [0, 1099, 166.5], [0, 0, 1]]), 500, 334, DISTORTION),
     3: Camera(np.array([[1130.0, 0, 255], [0, 1131, 160], [0, 0, 1]]), 500, 334, DISTORTION),
 }
+CAMERAS |= {6: CAMERAS[3], 12: CAMERAS[0], 13: CAMERAS[3], 17: CAMERAS[0]}
 # Of the published model: corners of the eyes, then the nostrils.
 SIX_50 = np.array(
     [
@@ -86,7 +93,7 @@ def write_camera(path: Path, camera: Camera) -> None:
 def line_of(frame: str, camera: int, shot: Shot, more: int = 0) -> str:
     rotation = given_rotation(shot)
     numbers = [100, 200, *shot.target, *cv2.Rodrigues(rotation)[0].ravel(), *(shot.translation - rotation @ ORIGIN)]
-    numbers += [*np.nan_to_num(shot.landmarks()).ravel(), *[0] * more]
+    numbers += [*np.nan_to_num(shot.landmarks_with_lids()).ravel(), *[0] * more]
     return ",".join([frame, f"cam{camera:02d}.JPG", *(f"{number:.6f}" for number in numbers)])
 
 
@@ -98,7 +105,7 @@ def write_subject(
     for i in range(len(next(iter(shots.values())))):
         for camera, of_camera in shots.items():
             image = photograph(drawn, of_camera[i])
-            image = image[::-1, ::-1] if camera == 3 else image
+            image = image[::-1, ::-1] if camera in (3, 6, 13) else image
             write_image(root / f"data/train/{name}/frame{i:04d}/cam{camera:02d}.JPG", image)
             lines.append(line_of(f"frame{i:04d}", camera, of_camera[i], 100 if updated else 0))
     folder = root / ("avg_cams_final/" + name if updated else "calibration/cam_calibration")
@@ -111,10 +118,7 @@ def write_subject(
     return path
 
 
-def run(raw: Path, *more: str, out: str = "out.h5", code: int = 0) -> Path:
-    given = ["--raw", str(raw), "--out", str(raw.parent / out), "--workers", "1"]
-    assert main(["eth-xgaze", *given, *more]) == code
-    return raw.parent / out
+run = partial(run_converter, "eth-xgaze", landmarks=False)
 
 
 @pytest.fixture
@@ -133,14 +137,15 @@ def test_labels_are_found_again(tmp_path: Path, more: list[str]):
     write_subject(tmp_path / "raw", "subject0000", shots, updated="--updated" in more)
     found = read_person(run(tmp_path / "raw", *more), "subject0000")
     in_order = [shot for pair in zip(shots[0], shots[3], strict=True) for shot in pair]
-    expected = np.stack([shot.labels for shot in in_order])
     assert found["name"][:3] == [f"subject0000/frame000{i}" for i in ("0/cam00.JPG", "0/cam03.JPG", "1/cam00.JPG")]
-    assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < 0.05
-    assert degrees_apart(found["labels"][:, 2:4], expected[:, 2:4]).max() < 0.05
-    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=0.1)
-    for pixels, shot in zip(found["pixels"].astype(float), in_order, strict=True):
-        patch = patch_of(make_person(), shot).astype(float)
-        assert np.abs(pixels - patch)[10:-10, 10:-10].mean() < 5 < np.abs(pixels[..., ::-1] - patch).mean()
+    assert_samples(found, in_order, apart=0.05, angles=0.1, border=10, grey=5)
+
+
+def test_three_cameras_hang_upside_down(tmp_path: Path):
+    shots = {camera: shots_of(camera, 1, seed=camera) for camera in (0, 3, 6, 12, 13, 17)}
+    write_subject(tmp_path / "raw", "subject0000", shots)
+    found = read_person(run(tmp_path / "raw"), "subject0000")
+    assert_samples(found, [shot for (shot,) in shots.values()], apart=0.05, angles=0.1, border=10, grey=5)
 
 
 def test_the_distortion_is_taken_out(tmp_path: Path):
@@ -172,17 +177,29 @@ def test_a_shrunken_image_is_that_of_its_camera():
     assert shrink(image, matrix, 0)[0] is image
 
 
-def test_photographs_as_fine_as_the_published_ones_are_shrunk_first(tmp_path: Path):
-    """8.4 pixels a mm, made 4.2 before the distortion is taken out; published are about 13."""
-    camera = Camera.plain(8400, 1400, 1400)
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shot]:
+    """A photograph of 8.4 pixels a mm, made 4.2 before the distortion is taken out; published are about 13."""
+    raw, camera = tmp_path_factory.mktemp("fine") / "raw", Camera.plain(8400, 1400, 1400)
     shot = lay_out(camera, distance=1000, gaze=(5, 8), head=(3, 10))
-    write_subject(tmp_path / "raw", "subject0000", {0: [shot]})
+    write_subject(raw, "subject0000", {0: [shot]})
     nothing = Camera(camera.matrix, camera.width, camera.height, np.zeros(5))
-    write_camera(tmp_path / "raw/calibration/cam_calibration/cam00.xml", nothing)
-    found = read_person(run(tmp_path / "raw"), "subject0000")
+    write_camera(raw / "calibration/cam_calibration/cam00.xml", nothing)
+    return raw, shot
+
+
+def test_photographs_as_fine_as_the_published_ones_are_shrunk_first(fine: tuple[Path, Shot]):
+    raw, shot = fine
+    found = read_person(run(raw), "subject0000")
     assert np.degrees(found["labels"][0]) == pytest.approx(np.degrees(shot.labels), abs=0.05)
     patch = patch_of(make_person(), shot, size=512).reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
     assert np.abs(found["pixels"][0] - patch)[10:-10, 10:-10].mean() < 2
+
+
+@pytest.mark.parametrize("more", [[], ["--pose-from-landmarks"]])
+def test_faces_of_photographs_that_are_shrunk_first_are_aligned_where_they_are(fine: tuple[Path, Shot], more: list):
+    aligned = run_converter("ffhq-aligned eth-xgaze", fine[0], *more, out=f"a{len(more)}.h5", landmarks=False)
+    assert_same_aligned(aligned, run(fine[0], *more, out=f"p{len(more)}.h5"), "subject0000", grey=2)
 
 
 def test_the_face_model_s_axes_are_turned_to_the_generic_face(tmp_path: Path):
@@ -219,6 +236,15 @@ def test_training_reads_the_file_and_the_split(tree: Path):
     run(tree, "--overwrite", code=2)
 
 
+def test_the_split_beside_the_train_folder_of_the_release_is_found(tmp_path: Path):
+    write_release(tmp_path / "release/train/subject0003.h5", release_shots(1, seed=7, size=224))
+    split = {"train": ["subject0003.h5"], "test": ["subject0001.h5"]}
+    (tmp_path / "release/train_test_split.json").write_text(json.dumps(split))
+    for raw in (tmp_path / "release", tmp_path / "release/train"):
+        found = json.loads(read_attributes(run(raw))["split"])
+        assert found == {"train": ["subject0003"], "test": ["subject0001"]}
+
+
 def test_two_workers_write_the_same_file_as_one(tree: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(conversion, "_now", lambda: "2026-01-02T03:04:05Z")
     assert run(tree).read_bytes() == run(tree, "--workers", "2", out="two.h5").read_bytes()
@@ -237,20 +263,25 @@ def test_lines_and_images_that_cannot_be_used_are_left_out_for_a_reason(tmp_path
     lines += [lines[5].replace("cam00", f"cam{i:02d}") for i in (7, 7, 8)]
     cells = lines[5].split(",")
     lines.append(",".join([*cells[:10], "0", "0", "-900", *cells[13:]]))
+    lines.append(lines[5].replace("cam00", "cam18"))
     path.write_text("\n".join(lines) + "\n")
     out = run(tmp_path / "raw")
     assert read_person(out, "subject0000")["name"] == ["subject0000/frame0005/cam00.JPG"]
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "camera without calibration": 3,
         "head is behind the camera": 1,
         "image cannot be read": 1,
         "image is of another size than its calibration": 1,
-        "line cannot be read": 2,
+        "image without annotation": 1,
+        "line cannot be read": 3,
         "no such image": 1,
     }
     said = capsys.readouterr().out
     assert "subject0000.csv:1: line cannot be read (found 148 columns, expected 149 or 249)\n" in said
-    assert "subject0000: and 3 more like these" in said
+    assert "subject0000: and 4 more like these" in said
+    listing = out.with_suffix(".left_out.tsv").read_text()
+    assert "subject0000/frame0001/cam00.JPG\timage without annotation\t" in listing
+    assert "subject0000.csv:11\tline cannot be read\tbegins with 'frame0005', 'cam18.JPG', expected such as" in listing
 
 
 def no_calibration(raw: Path) -> None:
@@ -267,9 +298,21 @@ def no_distortion(raw: Path) -> None:
     path.write_text(path.read_text().replace("Distortion_Coefficients", "Distortion"))
 
 
+def unknown_encoding(raw: Path) -> None:
+    path = raw / "calibration/cam_calibration/cam03.xml"
+    path.write_text(path.read_text().replace('version="1.0"', 'version="1.0" encoding="klingon"'))
+
+
+def no_focal_length(raw: Path) -> None:
+    matrix = np.diag([-1.0, -1, 1]) @ CAMERAS[3].matrix
+    write_camera(raw / "calibration/cam_calibration/cam03.xml", Camera(matrix, 500, 334, DISTORTION))
+
+
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
+        (unknown_encoding, "(cam03.xml cannot be read as XML: unknown encoding: klingon)"),
+        (no_focal_length, "(cam03.xml: Camera_Matrix [-1130.0, 0.0, "),
         (no_calibration, "(no cam03.xml)"),
         (cut_calibration, "(cam03.xml cannot be read as XML: "),
         (no_distortion, "(cam03.xml: no Distortion_Coefficients/data)"),
@@ -287,7 +330,7 @@ def test_a_camera_without_calibration_gives_one_line_and_the_others_go_on(tree: 
 def test_an_empty_annotation_gives_one_line_and_the_other_subject_is_converted(tree: Path, capsys):
     (tree / "data/annotation_train/subject0000.csv").write_text("")
     out = run(tree)
-    assert "subject0000: person without samples (nothing there)\n" in capsys.readouterr().out
+    assert "subject0000: person without samples (image without annotation)\n" in capsys.readouterr().out
     assert GazeDataset(out).person_ids == ["subject0004"]
 
 
@@ -366,7 +409,7 @@ def test_patches_are_normalised_again(tmp_path: Path, size: int):
         patch = patch_of(make_person(), shot).astype(float)
         assert np.abs(pixels - patch)[14:-20, 14:-14].mean() < 5 < np.abs(pixels[..., ::-1] - patch).mean()
     attributes = read_attributes(out)
-    assert json.loads(attributes["notes"]) == {PADDED: 5}
+    assert notes(out) == {PADDED: 5}
     assert attributes["field_of_view"] == "patches show 140 of 153.6 mm; beyond, their border is repeated"
     # On each side 4.4%, 5.7 pixels, are beyond the published patch, 5 where the other centre is 8 mm further away.
     columns = found["pixels"][:, 20:-20].astype(float).mean(axis=(0, 1, 3))
@@ -420,7 +463,7 @@ def test_damaged_files_give_one_line_and_the_others_are_converted(tmp_path: Path
     assert "subject0000: person cannot be converted (subject0000.h5: " in said
     assert "(subject0001.h5: no face_gaze; the gaze of test subjects is not published)" in said
     assert "(subject0002.h5: face_patch is (2, 512, 512, 3) uint8, expected (N, 448 or 224, as many, 3) uint8)" in said
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "gaze is more than 80 degrees from the camera": 1,
         "labels are no angles": 1,
         "person cannot be converted": 3,
@@ -432,11 +475,7 @@ def test_aligned_faces_need_the_raw_images(tree: Path, tmp_path: Path, capsys: p
     patches, aligned = run(tree), tmp_path / "aligned.h5"
     given = ["--out", str(aligned), "--workers", "1"]
     assert main(["ffhq-aligned", "--size", "160", "eth-xgaze", "--raw", str(tree), *given]) == 0
-    small, large = (read_person(out, "subject0000") for out in (patches, aligned))
-    np.testing.assert_array_equal(large["labels"], small["labels"])
-    for face, homography, patch in zip(large["pixels"], large["homography"], small["pixels"], strict=True):
-        found = cv2.warpPerspective(face, homography, (128, 128)).astype(float)
-        assert np.abs(found - patch)[16:-16, 16:-16].mean() < 5
+    assert_same_aligned(aligned, patches, "subject0000")
     write_release(tmp_path / "release/subject0000.h5", release_shots(1, seed=11, size=224))
     assert main(["ffhq-aligned", "eth-xgaze", "--raw", str(tmp_path / "release"), *given, "--overwrite"]) == 2
     assert "they need the photographs, not a release of patches" in capsys.readouterr().err
@@ -444,5 +483,6 @@ def test_aligned_faces_need_the_raw_images(tree: Path, tmp_path: Path, capsys: p
 
 def test_options_of_the_raw_images_are_refused_for_patches(tmp_path: Path, capsys: pytest.CaptureFixture):
     write_release(tmp_path / "raw/subject0000.h5", release_shots(1, seed=10, size=224))
-    run(tmp_path / "raw", "--updated", code=2)
-    assert "--updated and --pose-from-landmarks are for the raw images" in capsys.readouterr().err
+    for option in (["--updated"], ["--max-pose-error", "0.01"], ["--min-coverage", "0.5"]):
+        run(tmp_path / "raw", *option, code=2)
+        assert "--max-pose-error and --min-coverage are for the raw images" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """EYEDIAP from generated trees in the official layout: videos, tables by frame, frames of reference, damaged trees."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -11,7 +13,6 @@ from numpy import ndarray
 
 from dataset import GazeDataset
 from preprocess import conversion
-from preprocess.__main__ import main
 from preprocess.eyediap import in_camera, in_world
 from preprocess.eyediap_files import find_sessions, read_calibration, read_video
 from preprocess.face_model import make_pose
@@ -20,14 +21,18 @@ from preprocess.verify import verify
 from tests.raw_trees import (
     Camera,
     Shot,
+    assert_same_aligned,
+    assert_samples,
     degrees_apart,
     lay_out,
+    left_out,
     make_person,
-    patch_of,
+    notes,
     photograph,
     random_shots,
     read_attributes,
     read_person,
+    run_converter,
     write_landmarks,
 )
 
@@ -129,22 +134,13 @@ def write_states(root: Path, name: str, states: dict[int, str]) -> None:
     path.write_text("".join(f"{i}\t{states.get(i, 'OK')}\n" for i in range(FRAMES)))
 
 
-def run(raw: Path, *more: str, out: str = "out.h5", landmarks: bool = True, code: int = 0) -> Path:
-    given = ["--raw", str(raw), "--out", str(raw.parent / out), "--workers", "1"]
-    given += ["--landmarks", str(raw.parent / "landmarks")] if landmarks else []
-    assert main(["eyediap", *given, *more]) == code
-    return raw.parent / out
+run = partial(run_converter, "eyediap")
 
 
 def compare(out: Path, person: str, shots: list[Shot]) -> dict:
     """The person's data sets, after their labels and patches were compared with those of the shots."""
-    found, expected = read_person(out, person), np.stack([shot.labels for shot in shots])
-    assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < 0.05
-    assert degrees_apart(found["labels"][:, 2:4], expected[:, 2:4]).max() < 0.05
-    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=0.05)
-    for pixels, shot in zip(found["pixels"].astype(float), shots, strict=True):
-        patch = patch_of(make_person(), shot).astype(float)
-        assert np.abs(pixels - patch)[12:-12, 12:-12].mean() < 6 < np.abs(pixels[..., ::-1] - patch).mean()
+    found = read_person(out, person)
+    assert_samples(found, shots, apart=0.05, angles=0.05, border=12, grey=6)
     return found
 
 
@@ -174,7 +170,7 @@ def test_labels_of_a_ball_are_found_again(tmp_path: Path):
     out = run(tmp_path / "raw", "--targets", "FT")
     found, expected = read_person(out, "12"), np.stack([shot.labels for shot in shots])[[0, 2]]
     assert np.degrees(found["labels"][:, :4]) == pytest.approx(np.degrees(expected[:, :4]), abs=0.05)
-    assert json.loads(read_attributes(out)["left_out"]) == {"not looking at the target": 1}
+    assert left_out(out) == {"not looking at the target": 1}
 
 
 def test_the_other_video_has_its_own_camera(tmp_path: Path):
@@ -188,7 +184,7 @@ def test_the_other_video_has_its_own_camera(tmp_path: Path):
         expected = normalized_labels(to, pose.rotation, pose.centre, pose.eyes, shot.target)
         assert np.degrees(row) == pytest.approx(np.degrees(expected), abs=0.05)
     assert np.degrees(np.abs(found["labels"][:, 1] - [shot.labels[1] for shot in shots])).min() > 1
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "person without samples": 1,
         "session without an HD video": 1,
     }
@@ -202,13 +198,49 @@ def test_the_published_head_pose_needs_no_landmarks(tmp_path: Path):
     assert read_attributes(out)["head_pose"] == "given"
 
 
+def times_two(numbers: ndarray) -> None:
+    numbers[:9] *= 2
+
+
+def mirrored(numbers: ndarray) -> None:
+    numbers[:9:3] *= -1
+
+
+def no_left_eye(numbers: ndarray) -> None:
+    numbers[12:15] = 0
+
+
+def no_right_eye(numbers: ndarray) -> None:
+    numbers[15:18] = 0
+
+
+@pytest.mark.parametrize(
+    ("table", "damage"),
+    [
+        ("head_pose", times_two),
+        ("head_pose", mirrored),
+        ("eye_tracking", no_left_eye),
+        ("eye_tracking", no_right_eye),
+    ],
+    ids=["no rotation", "mirrored", "no left eye", "no right eye"],
+)
+def test_a_published_pose_without_a_rotation_or_without_both_eyes_is_none(tmp_path: Path, table: str, damage: Callable):
+    path = write_session(tmp_path / "raw", "3_A_DS_S", shots_of(6)) / f"{table}.txt"
+    numbers = np.array(path.read_text().splitlines()[1 + STEP].split(";")[1:], float)
+    damage(numbers)
+    edit(path, STEP, ";".join([str(STEP), *map(str, numbers)]))
+    out = run(tmp_path / "raw", "--given-head-pose", landmarks=False)
+    assert read_person(out, "3")["name"] == [f"3_A_DS_S/rgb_vga/{frame:06d}" for frame in (0, 30)]
+    assert left_out(out) == {"no head pose for this frame": 1}
+
+
 def test_where_no_face_is_found_the_published_pose_serves(tmp_path: Path):
     shots = shots_of(7)
     write_session(tmp_path / "raw", "3_A_DS_S", shots)
-    (tmp_path / "landmarks/3_A_DS_S/rgb_vga/000000.npy").unlink()
+    np.save(tmp_path / "landmarks/3_A_DS_S/rgb_vga/000000.npy", [])
     out = run(tmp_path / "raw")
     compare(out, "3", shots)
-    assert json.loads(read_attributes(out)["notes"]) == {"head pose from the data set": 1}
+    assert notes(out) == {"head pose from the data set: no face found": 1}
 
 
 def test_a_face_that_is_not_the_tracked_one_is_left_out(tmp_path: Path):
@@ -219,7 +251,7 @@ def test_a_face_that_is_not_the_tracked_one_is_left_out(tmp_path: Path):
     edit(folder / "eye_tracking.txt", 30, ";".join(["30", *["0"] * 12, "0", "0", "1.5", "0.06", "0", "1.5"]))
     out = run(tmp_path / "raw")
     assert read_person(out, "3")["name"] == [f"3_A_DS_S/rgb_vga/{frame:06d}" for frame in (0, 30)]
-    assert json.loads(read_attributes(out)["left_out"]) == {"face found is not where the data set has it": 1}
+    assert left_out(out) == {"face found is not where the data set has it": 1}
 
 
 def test_training_reads_the_file(tree: Path):
@@ -234,13 +266,10 @@ def test_training_reads_the_file(tree: Path):
     assert json.loads(found["options"])["frames_every"] == 15
 
 
-def test_aligned_faces_have_the_same_labels(tree: Path, tmp_path: Path):
-    given = ["--raw", str(tree), "--landmarks", str(tmp_path / "landmarks"), "--workers", "1"]
-    aligned = tmp_path / "aligned.h5"
-    assert main(["ffhq-aligned", "--size", "160", "eyediap", *given, "--out", str(aligned)]) == 0
-    small, large = (read_person(out, "1") for out in (run(tree), aligned))
-    np.testing.assert_array_equal(large["labels"], small["labels"])
-    assert large["pixels"].shape == (5, 160, 160, 3) and large["homography"].shape == (5, 3, 3)
+def test_aligned_faces_have_the_same_labels(tree: Path):
+    aligned = run_converter("ffhq-aligned --size 160 eyediap", tree, out="aligned.h5")
+    assert_same_aligned(aligned, run(tree), "1")
+    assert read_person(aligned, "1")["pixels"].shape == (5, 160, 160, 3)
 
 
 def test_two_workers_write_the_same_file_as_one(tree: Path, monkeypatch: pytest.MonkeyPatch):
@@ -260,7 +289,7 @@ def test_parts_of_the_download_and_kinds_of_sessions(tmp_path: Path, capsys: pyt
     out = run(tmp_path / "raw", "--heads", "M", "--frames-every", "5", "--given-head-pose", landmarks=False)
     assert read_person(out, "2")["name"] == [f"2_A_CS_M/rgb_vga/{frame:06d}" for frame in (5, 10, 15, 20, 25)]
     out = run(tmp_path / "raw", "--targets", "FT", "--persons", "10", out="ball.h5")
-    assert json.loads(read_attributes(out)["notes"]) == {"no gaze states were found: blinks may be among them": 3}
+    assert notes(out) == {"no gaze states were found: blinks may be among them": 3}
     run(tmp_path / "raw", "--targets", "FT", "--heads", "M", out="none.h5", code=2)
     assert "has sessions, but none with {'targets': ['FT'], 'heads': ['M']}" in capsys.readouterr().err
 
@@ -292,7 +321,7 @@ def test_rows_that_cannot_be_used_are_left_out_for_a_reason(tmp_path: Path, caps
     edit(folder / "eye_tracking.txt", 29, ";".join(["29", *["0"] * 17, "x"]))
     out = run(tmp_path / "raw")
     assert read_person(out, "1")["name"] == ["1_A_DS_S/rgb_vga/000030"]  # the landmarks are there
-    assert json.loads(read_attributes(out)["left_out"]) == {"no target for this frame": 2, "row cannot be read": 2}
+    assert left_out(out) == {"no target for this frame": 2, "row cannot be read": 2}
     said = capsys.readouterr().out
     assert "1_A_DS_S/screen_coordinates.txt:22: row cannot be read (found 5 fields, expected 6)\n" in said
     run(tmp_path / "raw", "--given-head-pose", landmarks=False, out="none.h5", code=2)
@@ -336,6 +365,11 @@ def cut_calibration(folder: Path) -> None:
     path.write_text("\n".join(path.read_text().splitlines()[:4]))
 
 
+def no_focal_length(folder: Path) -> None:
+    path = folder / "rgb_vga_calibration.txt"
+    path.write_text(path.read_text().replace("290.000000000", "0", 1))
+
+
 def another_size(folder: Path) -> None:
     path = folder / "rgb_vga_calibration.txt"
     path.write_text(path.read_text().replace("320;240", "640;480"))
@@ -365,6 +399,7 @@ def screen_in_the_world(folder: Path) -> None:
         (no_video_at_all, "(rgb_vga.mov cannot be read as a video)"),
         (no_calibration, "(no rgb_vga_calibration.txt)"),
         (cut_calibration, "(rgb_vga_calibration.txt: [intrinsics] has 3 numbers, expected 9)"),
+        (no_focal_length, "(rgb_vga_calibration.txt: [intrinsics] [[0.0, 0.0, 159.5], [0.0, 290.0, "),
         (another_size, "(rgb_vga.mov is 320x240, its calibration is for 640x480)"),
         (no_rotation, "(rgb_vga_calibration.txt: [R] is no rotation)"),
         (no_screen, "(no screen_coordinates.txt)"),
@@ -396,7 +431,7 @@ def test_a_damaged_gaze_state_is_named(tree: Path, capsys: pytest.CaptureFixture
 )
 def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: list[str], message: str, capsys):
     (tmp_path / "raw").mkdir()
-    (tmp_path / "landmarks").mkdir()
+    write_landmarks(tmp_path / "landmarks", "1_A_DS_S/rgb_vga/000000", np.ones((68, 2)))
     run(tmp_path / "raw", *arguments, code=2)
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said
@@ -412,6 +447,6 @@ def test_detected_landmarks_come_near(tmp_path: Path, monkeypatch: pytest.Monkey
     write_session(tmp_path / "raw", "3_A_DS_S", shots)
     out = run(tmp_path / "raw", landmarks=False)
     found, expected = read_person(out, "3"), np.stack([shot.labels for shot in shots])
-    assert json.loads(read_attributes(out)["notes"]) == {} and len(found["labels"]) == 3
+    assert notes(out) == {} and len(found["labels"]) == 3
     assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < 3
     assert np.median(degrees_apart(found["labels"][:, 2:4], expected[:, 2:4])) < 3

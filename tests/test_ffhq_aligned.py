@@ -22,7 +22,7 @@ from preprocess.verify import verify
 from tests import test_gazecapture, test_mpiifacegaze
 from tests.raw_trees import (
     Camera,
-    Shot,
+    assert_same_aligned,
     lay_out,
     make_person,
     patch_of,
@@ -48,21 +48,12 @@ def person() -> Person:
     return make_person()
 
 
-def with_lids(shot: Shot) -> np.ndarray:
-    """All landmarks that the alignment takes: the lids' are in the middle between the corners."""
-    landmarks = shot.landmarks()
-    for corner, other in ((36, 39), (42, 45)):
-        for i in (corner + 1, corner + 2, corner + 4, corner + 5):
-            landmarks[i] = (landmarks[corner] + landmarks[other]) / 2
-    return landmarks
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory, person: Person) -> Path:
     root = tmp_path_factory.mktemp("aligned")
     for i, shot in enumerate(SHOTS):
         write_image(root / "photos" / "p" / f"{i}.png", photograph(person, shot))
-        write_landmarks(root / "landmarks", f"p/{i}.png", with_lids(shot))
+        write_landmarks(root / "landmarks", f"p/{i}.png", shot.landmarks_with_lids())
     return root
 
 
@@ -114,7 +105,7 @@ def test_the_trainers_crop_of_the_aligned_face_is_the_patch(files: tuple[Path, P
 def test_points_are_the_landmarks(files: tuple[Path, Path]):
     found = read_person(files[0], "p")
     for points, homography, shot in zip(found["points"], found["homography"], SHOTS, strict=True):
-        landmarks = with_lids(shot)
+        landmarks = shot.landmarks_with_lids()
         to_face = ffhq_matrix(landmarks, 256)
         five = [landmarks[36:42].mean(0), landmarks[42:48].mean(0), *landmarks[[30, 48, 54]]]
         assert points == pytest.approx(apply_homography(to_face, np.array(five)), abs=1e-6)
@@ -127,7 +118,7 @@ def test_points_are_the_landmarks(files: tuple[Path, Path]):
 
 def test_missing_landmarks_are_where_the_heads_pose_has_them():
     shot, cutter = SHOTS[0], AlignedCutter()
-    expected = with_lids(shot)
+    expected = shot.landmarks_with_lids()
     six = np.full((68, 2), np.nan)
     six[list(SIX)] = expected[list(SIX)]
     posed = cutter.pose(six, "a", CAMERA.matrix, use=SIX)
@@ -139,10 +130,10 @@ def test_missing_landmarks_are_where_the_heads_pose_has_them():
 
 
 def test_what_is_known_is_not_replaced():
-    landmarks = with_lids(SHOTS[0])
+    landmarks = SHOTS[0].landmarks_with_lids()
     landmarks[30] += 3
     pose = AlignedCutter().pose(landmarks, "a", CAMERA.matrix)
-    np.testing.assert_array_equal(AlignedCutter().complete(pose, CAMERA.matrix)[30], landmarks[30])
+    assert AlignedCutter().complete(pose, CAMERA.matrix)[30] == pytest.approx(landmarks[30], abs=1e-9)
 
 
 def test_distortion_is_taken_out_of_the_landmarks_once(person: Person):
@@ -167,7 +158,7 @@ def test_the_same_samples_are_left_out(tree: Path):
     out_of_frame = lay_out(CAMERA, distance=560, gaze=(0, 0), head=(0, 0), at=(0.36, 0))
     image, results = np.zeros((640, 700, 3), np.uint8), []
     for cutter in (FaceCutter(), AlignedCutter()):
-        pose = cutter.pose(with_lids(out_of_frame), "a", CAMERA.matrix)
+        pose = cutter.pose(out_of_frame.landmarks_with_lids(), "a", CAMERA.matrix)
         results.append(cutter.cut(image, "a", CAMERA.matrix, pose, out_of_frame.target))
     assert isinstance(results[0], LeftOut) and results[0] == results[1]
 
@@ -213,12 +204,8 @@ def test_raw_data_sets_give_the_same_samples_aligned(tmp_path: Path, name: str):
     patches, aligned = tmp_path / "patches.h5", tmp_path / "aligned.h5"
     assert main([name, *options, str(patches)]) == 0
     assert main(["ffhq-aligned", "--size", "192", name, *options, str(aligned)]) == 0
-    small, large = read_person(patches, person), read_person(aligned, person)
-    assert large["name"] == small["name"] and len(small["name"]) == 3
-    np.testing.assert_array_equal(large["labels"], small["labels"])
-    for face, homography, patch in zip(large["pixels"], large["homography"], small["pixels"], strict=True):
-        found = cv2.warpPerspective(face, homography, (128, 128)).astype(float)
-        assert face.shape == (192, 192, 3) and np.abs(found - patch)[16:-16, 16:-16].mean() < 4
+    assert_same_aligned(aligned, patches, person, grey=4)
+    assert read_person(aligned, person)["pixels"].shape == (3, 192, 192, 3)
     assert not [check for check in verify(aligned)[0] if check.level == "FAIL"]
 
 

@@ -11,18 +11,20 @@ from dataset import GazeDataset, load_person_split
 from preprocess import conversion, face_patches, landmarks
 from preprocess.__main__ import main
 from preprocess.face_model import GENERIC, RIGID
-from preprocess.gazecapture import intrinsics
+from preprocess.gazecapture import _in_box, intrinsics
 from tests.raw_trees import (
     Camera,
     Shot,
+    assert_samples,
     degrees_apart,
     lay_out,
+    left_out,
     make_person,
-    patch_of,
     photograph,
     random_shots,
     read_attributes,
     read_person,
+    run_converter,
     write_image,
     write_landmarks,
 )
@@ -84,10 +86,7 @@ def change(path: Path, **values: object) -> None:
 
 
 def run(tree: Path, *more: str, out: str = "out.h5", code: int = 0) -> Path:
-    given = ["--raw", str(tree), "--out", str(tree.parent / out), "--workers", "1"]
-    landmarks = ["--landmarks", str(tree.parent / "landmarks"), "--min-coverage", "0.9"]
-    assert main(["gazecapture", *given, *landmarks, *more]) == code
-    return tree.parent / out
+    return run_converter("gazecapture", tree, "--min-coverage", "0.9", *more, out=out, code=code)
 
 
 @pytest.fixture
@@ -103,14 +102,8 @@ def test_labels_are_found_again(tmp_path: Path, camera: Camera, orientation: int
     shots = shots_of(camera, 6, seed=orientation)
     write_recording(tmp_path / "raw", "00002", shots, orientation)
     found = read_person(run(tmp_path / "raw"), "00002")
-    expected = np.stack([shot.labels for shot in shots])
     assert found["name"] == [f"00002/frames/{i:05d}.jpg" for i in range(6)]
-    assert degrees_apart(found["labels"][:, :2], expected[:, :2]).max() < 0.02
-    assert degrees_apart(found["labels"][:, 2:4], expected[:, 2:4]).max() < 0.02
-    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=0.03)
-    patches = [patch_of(make_person(), shot).astype(float) for shot in shots]
-    for pixels, patch in zip(found["pixels"].astype(float), patches, strict=True):
-        assert np.abs(pixels - patch)[10:-10, 10:-10].mean() < 4 < np.abs(pixels[..., ::-1] - patch).mean()
+    assert_samples(found, shots, apart=0.02, angles=0.03, border=10, grey=4)
 
 
 def test_labels_of_a_telephone_by_hand(tmp_path: Path):
@@ -145,7 +138,7 @@ def test_frames_and_persons_are_chosen(tree: Path):
     assert read_attributes(out)["num_persons"] == 1
     late = run(tree, "--settle", "0.5", out="late.h5")
     assert read_person(late, "00002")["name"] == ["00002/frames/00002.jpg"]
-    assert json.loads(read_attributes(late)["left_out"]) == {"dot appeared just before": 4}
+    assert left_out(late) == {"dot appeared just before": 4}
 
 
 def test_two_workers_write_the_same_file_as_one(tree: Path, monkeypatch: pytest.MonkeyPatch):
@@ -180,10 +173,10 @@ def test_frames_that_cannot_be_used_are_left_out_for_a_reason(tmp_path: Path):
     (folder / "frames" / "00001.jpg").write_bytes((folder / "frames" / "00001.jpg").read_bytes()[:900])
     (folder / "frames" / "00002.jpg").unlink()
     change(folder / "screen.json", Orientation=[1, 1, 1, 3, 1, 1])
-    (tmp_path / "landmarks/00002/frames/00004.jpg.npy").unlink()
+    np.save(tmp_path / "landmarks/00002/frames/00004.jpg.npy", [])
     out = run(tmp_path / "raw")
     assert read_person(out, "00002")["name"] == ["00002/frames/00005.jpg"]
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "face or eyes not found by the device": 1,
         "frame is not upright for the device's orientation": 1,
         "image cannot be read": 1,
@@ -201,11 +194,27 @@ def test_another_face_a_lying_face_and_a_cut_face_are_left_out(tmp_path: Path):
     np.save(tmp_path / "landmarks/00002/frames/00001.jpg.npy", lying)
     out = run(tmp_path / "raw")
     assert read_person(out, "00002")["name"] == ["00002/frames/00003.jpg"]
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "face found is not the one that the device found": 1,
         "face is cut by the image's border": 1,
         "face is not upright": 1,
     }
+
+
+def test_the_box_of_the_device_s_face_is_taken_a_quarter_wider():
+    assert _in_box(np.array([-2.4, 15.9]), 0, 10, 10, 20)
+    assert not _in_box(np.array([-2.6, 15.9]), 0, 10, 10, 20)
+    assert _in_box(np.array([5, 34.9]), 0, 10, 10, 20)
+    assert not _in_box(np.array([5, 35.1]), 0, 10, 10, 20)
+
+
+def test_recordings_that_are_still_packed_are_named(tree: Path, capsys: pytest.CaptureFixture):
+    for name in ("00002", "00003", "00005"):
+        (tree / f"{name}.tar.gz").write_bytes(b"")
+    out = run(tree)
+    said = capsys.readouterr().out
+    assert "--raw: 2 recordings are left aside because they are still packed: 00003, 00005\n" in said
+    assert GazeDataset(out).person_ids == ["00002", "00028"]
 
 
 def remove_dots(folder: Path) -> None:
@@ -269,7 +278,7 @@ def test_a_damaged_landmark_file_is_named(tree: Path, capsys: pytest.CaptureFixt
 )
 def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: list[str], message: str, capsys):
     (tmp_path / "raw" / "00002").mkdir(parents=True)
-    (tmp_path / "landmarks").mkdir()
+    write_landmarks(tmp_path / "landmarks", "00002/frames/00000.jpg", np.ones((68, 2)))
     run(tmp_path / "raw", *arguments, code=2)
     said = capsys.readouterr().err.strip()
     assert said.startswith(f"python -m preprocess gazecapture: {message}") and "\n" not in said
@@ -277,7 +286,7 @@ def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: list[str], mess
 
 def test_a_folder_without_recordings_and_devices_that_do_not_exist_are_refused(tmp_path: Path, capsys):
     (tmp_path / "raw").mkdir()
-    (tmp_path / "landmarks").mkdir()
+    write_landmarks(tmp_path / "landmarks", "00002/frames/00000.jpg", np.ones((68, 2)))
     run(tmp_path / "raw", code=2)
     assert "holds no recordings, expected folders such as 00002" in capsys.readouterr().err
     (tmp_path / "focal.json").write_text('{"Nokia": 600, "iPad 2": 0.9}')

@@ -1,6 +1,8 @@
 """One's own photographs: patches and head labels as the geometry has them, gaze said to be unknown."""
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -162,10 +164,20 @@ def test_what_cannot_be_used_is_listed_and_the_rest_converted(tree: Path, tmp_pa
     lines = (tmp_path / "out.left_out.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[1:3] for line in lines] == [
         ["anna/broken.jpg", "image cannot be read"],
-        ["anna/nobody.png", "no face found"],
+        ["anna/nobody.png", "no landmark file"],
         ["anna/phone.HEIC", "format cannot be read"],
     ]
     assert samples(tmp_path / "out.h5").keys() == SHOTS.keys()
+
+
+def test_photographs_with_more_pixels_than_pillow_likes_are_turned_too(tmp_path: Path):
+    stored = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    write_exif(tmp_path / "a.png", stored, 6, FILM)
+    large = bytearray((tmp_path / "a.png").read_bytes())
+    large[16:24] = struct.pack(">II", 16320, 12240)
+    large[29:33] = struct.pack(">I", zlib.crc32(large[12:29]))
+    (tmp_path / "a.png").write_bytes(large)
+    assert read_exif(tmp_path / "a.png") == (6, FILM)
 
 
 def test_each_photograph_can_be_a_person(tree: Path, tmp_path: Path):
@@ -190,11 +202,17 @@ def test_other_photographs_are_not_taken_for_those_converted(
 def test_mistakes_are_one_line(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out, landmarks = str(tmp_path / "out.h5"), str(tree / "landmarks")
     (tmp_path / "none").mkdir()
+    write_image(tmp_path / "others" / "b.jpg", np.zeros((8, 8, 3), np.uint8))
     for folder, more, message in (
         (tmp_path / "none", (), "no photographs in it, expected .jpg"),
         (tmp_path / "gone", (), "is not a folder of photographs"),
         (tree / "photos", ("--focal", "3"), "--focal: found 3"),
         (tree / "photos", ("--persons", "bert"), "bert"),
+        (
+            tmp_path / "others",
+            (),
+            f"--landmarks: {landmarks} has nothing of the photographs, expected such as b.jpg.npy",
+        ),
     ):
         assert main(["images", str(folder), "--out", out, "--landmarks", landmarks, *more]) == 2
         error = capsys.readouterr().err

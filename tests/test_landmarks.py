@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from preprocess import landmarks as landmarks_module
 from preprocess.face_model import EYE_CORNERS, GENERIC, RIGID, HeadPose, head_pose, load_face_model, make_pose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample
 from preprocess.landmarks import (
     MESH_TO_68,
     detect,
@@ -150,6 +151,18 @@ def test_roll_is_clockwise_and_near_zero_for_an_upright_face():
         assert make_pose(turned(np.array([0, 0, roll])), np.array([0, 0, 500.0])).roll == pytest.approx(roll)
 
 
+@pytest.mark.parametrize(("degrees", "kept"), [(79, True), (81, False)])
+def test_gaze_of_more_than_80_degrees_is_left_out(degrees: float, kept: bool):
+    """From the face's centre, 600 mm before the camera, to a target 500 mm away."""
+    for side, down in ((0, 1), (1, 0)):
+        turn = np.deg2rad(degrees)
+        target = np.array([0, 0, 600]) - 500 * np.array([side * np.sin(turn), down * np.sin(turn), np.cos(turn)])
+        pose = make_pose(np.eye(3), np.array([0, -30, 600.0]))
+        found = FaceCutter().cut(np.zeros((480, 640, 3), np.uint8), "a", CAMERA, pose, target)
+        assert isinstance(found, Sample if kept else LeftOut)
+        assert kept or found.reason == "gaze is more than 80 degrees from the camera"
+
+
 # The face model.
 
 
@@ -280,7 +293,24 @@ def test_a_folder_of_landmarks_mirrors_the_images(tmp_path: Path):
     source, image = landmark_source(tmp_path), np.zeros((4, 4, 3), np.uint8)
     assert source(image, "p00/day01/0005.jpg") == pytest.approx(POINTS)
     assert source(image, "p00/day01/0006.jpg") == pytest.approx(POINTS + 1)
-    assert source(image, "p00/day01/0007.jpg") is None
+    with pytest.raises(FileNotFoundError, match=r"p00/day01/0007.jpg.npy, .json, .csv"):
+        source(image, "p00/day01/0007.jpg")
+
+
+def test_a_missing_file_of_landmarks_is_not_taken_for_no_face(tmp_path: Path):
+    written(tmp_path / "b.csv", POINTS)
+    (tmp_path / "c.json").write_text("null")
+    cutter, image = FaceCutter(tmp_path), np.zeros((4, 4, 3), np.uint8)
+    missing, none = (cutter.find_pose(image, name, CAMERA) for name in ("a.jpg", "c.jpg"))
+    assert (missing.reason, none.reason) == ("no landmark file", "no face found")
+    assert missing.detail == f"{tmp_path}/a.jpg.npy, .json, .csv"
+
+
+def test_a_folder_without_landmarks_is_refused(tmp_path: Path):
+    (tmp_path / "p00").mkdir()
+    (tmp_path / "p00" / "0005.jpg").write_bytes(b"image")
+    with pytest.raises(FileNotFoundError, match=f"--landmarks: {tmp_path} holds no landmark file, .npy"):
+        FaceCutter(tmp_path).check()
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path):
@@ -289,6 +319,12 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path):
 
 
 # The detector.
+
+
+def test_the_options_say_which_version_of_the_detector(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.99" if name == "mediapipe" else "?")
+    assert FaceCutter().options()["landmarks"] == "MediaPipe 0.99"
+    assert FaceCutter(Path("landmarks")).options()["landmarks"] == "folder"
 
 
 def test_without_mediapipe_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,9 +13,9 @@ from numpy import ndarray
 
 from dataset import GazeDataset
 from preprocess import conversion
-from preprocess.__main__ import main
 from preprocess.face_model import head_pose
 from preprocess.mpiifacegaze import GIVEN, parse_row
+from preprocess.mpiifacegaze_normalized import measure_field
 from preprocess.normalization import (
     View,
     normalize_image,
@@ -26,14 +27,18 @@ from preprocess.normalization import (
 from tests.raw_trees import (
     Camera,
     Shot,
+    assert_samples,
     degrees_apart,
     lay_out,
+    left_out,
     make_person,
+    notes,
     patch_of,
     photograph,
     random_shots,
     read_attributes,
     read_person,
+    run_converter,
     write_image,
     write_landmarks,
 )
@@ -82,11 +87,7 @@ def write_person(root: Path, name: str, shots: list[Shot], seed: int = 1) -> Pat
     return folder
 
 
-def run(raw: Path, *more: str, out: str = "out.h5", landmarks: bool = True, code: int = 0) -> Path:
-    given = ["--raw", str(raw), "--out", str(raw.parent / out), "--workers", "1"]
-    given += ["--landmarks", str(raw.parent / "landmarks")] if landmarks else []
-    assert main(["mpiifacegaze", *given, *more]) == code
-    return raw.parent / out
+run = partial(run_converter, "mpiifacegaze")
 
 
 @pytest.fixture
@@ -103,12 +104,8 @@ def test_labels_are_found_again(tmp_path: Path):
     shots = shots_of(8, seed=2)
     write_person(tmp_path / "raw", "p00", shots)
     found = read_person(run(tmp_path / "raw"), "p00")
-    expected = np.stack([shot.labels for shot in shots])
     assert found["name"][:3] == ["p00/day01/0005.jpg", "p00/day01/0008.jpg", "p00/day02/0011.jpg"]
-    assert np.degrees(found["labels"]) == pytest.approx(np.degrees(expected), abs=0.05)
-    for pixels, shot in zip(found["pixels"].astype(float), shots, strict=True):
-        patch = patch_of(make_person(), shot).astype(float)
-        assert np.abs(pixels - patch)[10:-10, 10:-10].mean() < 5 < np.abs(pixels[..., ::-1] - patch).mean()
+    assert_samples(found, shots, apart=0.05, angles=0.05, border=10, grey=5)
 
 
 def test_the_distortion_is_taken_out_once(tmp_path: Path):
@@ -136,11 +133,14 @@ def test_the_six_landmarks_of_the_data_set_need_no_detector(tmp_path: Path):
 
 def test_where_no_face_or_another_one_is_found_the_six_landmarks_serve(tree: Path):
     landmarks = tree.parent / "landmarks/p00/day01"
-    (landmarks / "0005.jpg.npy").unlink()
+    np.save(landmarks / "0005.jpg.npy", [])
     np.save(landmarks / "0008.jpg.npy", np.load(landmarks / "0008.jpg.npy") * 0.7 + 20)
     out = run(tree)
     assert len(read_person(out, "p00")["labels"]) == 3
-    assert json.loads(read_attributes(out)["notes"]) == {"head pose from the data set's six landmarks": 2}
+    assert notes(out) == {
+        "head pose from the data set's six landmarks: face found is not the annotated one": 1,
+        "head pose from the data set's six landmarks: no face found": 1,
+    }
 
 
 def test_a_published_line_is_read_and_its_landmarks_give_its_face_centre():
@@ -190,7 +190,7 @@ def test_lines_and_images_that_cannot_be_used_are_left_out_for_a_reason(tmp_path
     (folder / "p00.txt").write_text("\n".join(lines) + "\n")
     out = run(tmp_path / "raw")
     assert read_person(out, "p00")["name"] == ["p00/day04/0023.jpg"]
-    assert json.loads(read_attributes(out)["left_out"]) == {
+    assert left_out(out) == {
         "image cannot be read": 1,
         "image without annotation": 1,
         "line cannot be read": 3,
@@ -215,6 +215,23 @@ def other_camera(folder: Path) -> None:
     scipy.io.savemat(folder / "Calibration/Camera.mat", {"cameraMatrix": np.eye(2), "distCoeffs": DISTORTION})
 
 
+def camera_of(folder: Path, **values: object) -> None:
+    given = {"cameraMatrix": CAMERA.matrix, "distCoeffs": DISTORTION}
+    scipy.io.savemat(folder / "Calibration/Camera.mat", given | values)
+
+
+def three_distortions(folder: Path) -> None:
+    camera_of(folder, distCoeffs=DISTORTION[:3])
+
+
+def no_distortions(folder: Path) -> None:
+    camera_of(folder, distCoeffs=np.zeros((0, 0)))
+
+
+def no_focal_length(folder: Path) -> None:
+    camera_of(folder, cameraMatrix=np.diag([0.0, 250, 1]))
+
+
 def no_text(folder: Path) -> None:
     (folder / "p00.txt").unlink()
 
@@ -231,6 +248,9 @@ def empty(folder: Path) -> None:
         (no_camera, "p00: person cannot be converted (no Calibration/Camera.mat)"),
         (damaged_camera, "p00: person cannot be converted (Calibration/Camera.mat cannot be read"),
         (other_camera, "p00: person cannot be converted (Camera.mat: cameraMatrix is (2, 2)"),
+        (three_distortions, "p00: person cannot be converted (Camera.mat: distCoeffs is (1, 3) or not finite"),
+        (no_distortions, "p00: person cannot be converted (Camera.mat: distCoeffs is (0, 0) or not finite"),
+        (no_focal_length, "p00: person cannot be converted (Camera.mat: cameraMatrix [[0.0, 0.0, 0.0], [0.0, 250.0, "),
         (no_text, "p00: person cannot be converted (p00.txt cannot be read"),
         (empty, "p00: person without samples (nothing there)"),
     ],
@@ -243,17 +263,69 @@ def test_a_damaged_person_gives_one_line_and_the_other_is_converted(tree: Path, 
     assert GazeDataset(out).person_ids == ["p01"]
 
 
-def test_the_screen_s_calibration_is_only_a_check(tree: Path):
-    (tree / "p00/Calibration/monitorPose.mat").unlink()
-    (tree / "p01/Calibration/screenSize.mat").unlink()
-    assert len(GazeDataset(run(tree))) == 5
+@pytest.mark.parametrize(
+    ("file", "values", "problem"),
+    [
+        ("monitorPose", None, "no Calibration/monitorPose.mat"),
+        ("screenSize", None, "no Calibration/screenSize.mat"),
+        ("monitorPose", {"tvecs": [1, 2, 3]}, "Calibration/monitorPose.mat has no rvects or rvecs"),
+        ("monitorPose", MONITOR | {"rvects": np.ones((2, 1))}, "monitorPose.mat: rvects or rvecs is (2, 1) or not"),
+        ("monitorPose", MONITOR | {"rvects": np.eye(3)}, "monitorPose.mat: rvects or rvecs is (3, 3) or not finite"),
+        ("monitorPose", MONITOR | {"tvecs": [1, 2]}, "monitorPose.mat: tvecs is (1, 2) or not finite, expected 3"),
+        ("screenSize", SCREEN | {"width_pixel": 0}, "screenSize.mat: width_mm, width_pixel, height_mm, height_pixel"),
+    ],
+)
+def test_without_the_screen_s_calibration_the_targets_are_not_checked(
+    tree: Path, file: str, values: dict | None, problem: str, capsys
+):
+    path = tree / f"p00/Calibration/{file}.mat"
+    path.unlink()
+    if values:
+        scipy.io.savemat(path, values)
+    out = run(tree)
+    assert len(GazeDataset(out)) == 5
+    assert left_out(out) == {"screen calibration cannot be used, targets are not checked": 1}
+    said = f"p00: screen calibration cannot be used, targets are not checked ({problem}"
+    assert capsys.readouterr().out.count(said) == 1
 
 
-def test_the_eyes_only_release_is_refused(tmp_path: Path, capsys):
-    (tmp_path / "raw/Data/Original/p00").mkdir(parents=True)
-    (tmp_path / "landmarks").mkdir()
-    run(tmp_path / "raw", code=2)
+@pytest.mark.parametrize("name", ["rvects", "rvecs"])
+def test_targets_that_are_not_at_the_point_on_the_screen_are_left_out(tmp_path: Path, name: str):
+    """By either name that the turn of the screen has in the publication."""
+    folder = write_person(tmp_path / "raw", "p00", shots_of(3, seed=0))
+    scipy.io.savemat(folder / "Calibration/monitorPose.mat", {name: MONITOR["rvects"], "tvecs": MONITOR["tvecs"]})
+    lines = [line.split() for line in (folder / "p00.txt").read_text().splitlines()]
+    lines[1][24] = "400"
+    (folder / "p00.txt").write_text("\n".join(map(" ".join, lines)) + "\n")
+    out = run(tmp_path / "raw")
+    assert read_person(out, "p00")["name"] == ["p00/day01/0005.jpg", "p00/day02/0011.jpg"]
+    assert left_out(out) == {"target is not at the point on the screen": 1}
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("Data/Original/p00/day01/annotation.txt", "."),
+        ("Data/Original/p00/day01/annotation.txt", "Data/Original"),
+        ("Data/Normalized/p00/day01.mat", "Data/Normalized"),
+    ],
+)
+def test_the_eyes_only_release_is_refused(tmp_path: Path, file: str, named: str, capsys):
+    path = tmp_path / "raw" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    run(tmp_path / "raw" / named, "--given-landmarks", landmarks=False, code=2)
     assert "This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze." in capsys.readouterr().err
+
+
+def test_another_level_of_the_data_is_told_which_to_name(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "data/MPII/p00/day01").mkdir(parents=True)
+    (tmp_path / "data/MPII/p00.txt").write_text("")
+    for wrong in ("data", "data/MPII/p00"):
+        run(tmp_path / wrong, "--given-landmarks", landmarks=False, code=2)
+        assert f"Name the folder that holds p00: {tmp_path / 'data/MPII'}.\n" in capsys.readouterr().err
+    run(tmp_path / "data/MPII/p00/day01", "--given-landmarks", landmarks=False, code=2)
+    assert "Name the folder that holds p00.\n" in capsys.readouterr().err
 
 
 # Normalised .mat files.
@@ -308,7 +380,7 @@ def test_normalised_patches_are_normalised_again(tmp_path: Path, field: float, s
     attributes = read_attributes(out)
     assert json.loads(attributes["options"])["field_mm"] == field
     padded = {"padded with the border of the published patch": 20} if field == 140 else {}
-    assert json.loads(attributes["notes"]) == padded
+    assert notes(out) == padded
     assert attributes["field_of_view"].startswith("patches show 140 of 153.6 mm" if field == 140 else "whole")
     assert GazeDataset(out).person_ids == ["p00"] and attributes["color_order"] == "RGB"
 
@@ -330,6 +402,8 @@ def test_rows_are_chosen_and_named(tmp_path: Path):
         ({"columns": 4}, [], "there are no landmarks to measure it.. Pass --field MM"),
         ({}, ["--field", "280"], "--field: 280 mm, but by the landmarks in the files it is about 1[34]. mm"),
         ({}, ["--given-landmarks"], "are for the raw images"),
+        ({}, ["--max-pose-error", "0.01"], "--max-pose-error and --min-coverage are for the raw images"),
+        ({}, ["--min-coverage", "0.5"], "--max-pose-error and --min-coverage are for the raw images"),
     ],
 )
 def test_where_going_on_would_be_wrong_it_stops(tmp_path: Path, written: dict, asked: list, message: str, capsys):
@@ -338,6 +412,14 @@ def test_where_going_on_would_be_wrong_it_stops(tmp_path: Path, written: dict, a
     captured = capsys.readouterr().err
     assert re.search(message, captured), captured
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_the_field_is_measured_on_turned_heads_too():
+    """100 pixels of 140 mm: eyes' outer corners 91 mm apart, of a head turned by 40 degrees, are 50 pixels apart."""
+    labels = np.zeros((5, 16))
+    labels[:, 3] = np.deg2rad([-40, -40, 40, 40, 40])
+    labels[:, [4, 5, 10, 11]] = 20, 40, 20 + 100 * 91 / 140 * np.cos(np.deg2rad(40)), 40
+    assert measure_field(labels, 100) == pytest.approx(140, abs=0.01)
 
 
 def test_the_field_can_be_given(tmp_path: Path):

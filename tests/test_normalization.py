@@ -356,6 +356,15 @@ def test_coverage_is_the_part_inside_the_image():
     assert warp_image(np.full((128, 128), 200, np.uint8), quarter_outside, 128)[:, :31].max() == 0
 
 
+@pytest.mark.parametrize(("shift", "inside"), [(0.9, 1), (1.1, 63 / 64), (-0.9, 1), (-1.1, 63 / 64)])
+def test_coverage_takes_in_all_of_the_outermost_pixels(shift: float, inside: float):
+    """The grid's first and last points lie one pixel inside the patch: at 0.5 and 126.5, pixels end at -0.5, 127.5."""
+    moved = np.array([[1, 0, shift], [0, 1, 0], [0, 0, 1]])
+    assert coverage(moved, 128, (128, 128, 3)) == inside
+    down = np.array([[1, 0, 0], [0, 1, shift], [0, 0, 1]])
+    assert coverage(down, 128, (128, 128, 3)) == inside
+
+
 def test_a_resampled_view_sees_the_same():
     """448 pixels averaged two by two: index 224 of the published principal point becomes 111.75."""
     assert ETH_XGAZE_224 == View(480.0, 300.0, 224, 111.75)

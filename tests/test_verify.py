@@ -4,6 +4,9 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from preprocess.synthetic import make_dataset
 from preprocess.verify import verify
 
 FIRST = "00000"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +212,15 @@ def test_some_images_a_person_are_looked_at(folder: Path, tmp_path: Path):
     assert levels(path, per_person=2)["blank images"][0] == "FAIL"
 
 
+def test_a_file_without_gaze_passes_to_redirect_only(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path))
+    with h5py.File(path, "a") as file:
+        file.attrs["gaze_known"] = False
+    assert main(["verify", str(path), "--quiet"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Passed, with 1 warning to look at. The file serves to redirect, not to train or evaluate."
+
+
 def test_the_split_of_a_file_is_told(folder: Path, tmp_path: Path):
     path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path))
     with h5py.File(path, "a") as file:
@@ -254,6 +267,9 @@ def test_published_targets_and_signs_are_compared():
     assert compare(mpii, {"p00": 200}, labels_of(down)) == []
     assert [level for level, _ in compare(mpii, {"p00": 200}, labels_of(-down))] == ["FAIL"]
     assert compare(mpii, {"p00": 99}, labels_of(-down)[:99]) == []  # too few to say
+    wide = labels_of(np.full((200, 2), 79.0))
+    assert compare(find_published("ETH-XGaze"), {"subject0000": 200}, wide) == []
+    assert "beyond 82 degrees" in compare(find_published("ETH-XGaze"), {"subject0000": 200}, wide + np.radians(3))[0][1]
     assert "named like '00'" in compare(mpii, {"00": 200}, labels_of(down))[0][1]
 
 
@@ -418,10 +434,56 @@ def test_mistakes_of_convert_are_said_and_leave_files_alone(
         ([source, "--out", str(tmp_path / "new.h5"), "--chunk", "0"], "expected 1 or more"),
         ([source, "--out", str(tmp_path / "new.h5"), "--part", "test"], "belong together"),
         ([source, "--out", str(tmp_path / "new.h5"), "--prefixes", "a", "b"], "one for each of the 1 inputs"),
+        (
+            [source, "--out", str(tmp_path / "new.h5"), "--split", "none.json", "--part", "test"],
+            "--split: none.json cannot",
+        ),
+        ([source, "--out", str(tmp_path), "--overwrite"], f"--out: {tmp_path} is a folder; name a file"),
+        ([source, "--out", str(out / "new.h5")], f"--out: {out}/new.h5 cannot be written ({out}: Not a directory)"),
     ):
         assert main(["convert", *arguments]) == 2
         assert message in capsys.readouterr().err
     assert out.read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_long_attributes_are_kept(folder: Path, tmp_path: Path):
+    source, names = Path(shutil.copy(folder / "Columbia_64.h5", tmp_path)), json.dumps(["x" * 9] * 20_000)
+    with h5py.File(source, "a") as file:
+        file.attrs["split"] = names
+    convert([source], tmp_path / "out.h5", progress=False)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["split"] == names
+
+
+def test_a_disk_without_room_is_found_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    needed = 24 * (64 * 64 * 3 + 8 * 4)  # pixels and labels
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(needed - 1))
+    arguments = ["convert", str(folder / "GazeCapture_64.h5"), "--out", str(tmp_path / "out.h5")]
+    assert main(arguments) == 2
+    assert (
+        "out.h5: No space left on device. The disk has 0.3 MB left, the samples take 0.3 MB" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+    assert main([*arguments, "--compression", "gzip"]) == 0  # nobody knows how much these take
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(needed))
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_disk_that_fills_up_gives_one_line_and_leaves_no_file(folder: Path, tmp_path: Path, compression: str):
+    code = (
+        "import resource, sys; from preprocess.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["convert", str(folder / "GazeCapture_64.h5"), "--out", str(tmp_path / "out.h5")]
+    command = [sys.executable, "-c", code, *arguments, "--compression", compression]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    said = f"python -m preprocess convert: {tmp_path}/out.h5: File too large. The disk has"
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
 
 
 def test_a_damaged_input_leaves_no_output(folder: Path, tmp_path: Path):
