@@ -1,4 +1,4 @@
-"""Every setting with its type, default and meaning, and which settings contradict each other."""
+"""Every setting with its type, default and meaning."""
 
 import json
 import os
