@@ -51,7 +51,7 @@ OF_ST_ED = {
 OF_THE_GAN = {
     "gazecapture_aligned_file", "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file", "face_size",
     "inversions_path", "relabel_inversions", "layer_weights_prior", "e4e_weights", "stylegan2_weights",
-    "arcface_weights", "train_missing_pair", "pair_num_steps",
+    "arcface_weights", "train_missing_pair", "pair_num_steps", "checkpoint_generator",
 }  # fmt: skip
 OF_OTHERS = {  # settings that a redirector has nothing to do with
     "st-ed": OF_THE_GAN | {"projector_width", "deprojector_width"},

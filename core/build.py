@@ -80,6 +80,7 @@ def _build_redirtrans_gan(config: Config) -> ReDirTransGAN:
                 f"the encoder of e4e_weights gives {generator.num_rows} x {generator.style_dim}. Set one that fits."
             )
         generator = other
+    generator.checkpointing = config.checkpoint_generator
     torch.manual_seed(config.seed)
     return ReDirTransGAN(
         encoder,

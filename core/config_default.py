@@ -77,6 +77,7 @@ class Config(BaseModel):
     )  # fmt: skip
     e4e_weights: str = _key(".", "e4e's encoder and its StyleGAN2: e4e_ffhq_encode.pt, or a pair trained here")
     stylegan2_weights: str = _key(".", "another StyleGAN2 in place of the one in e4e_weights")
+    checkpoint_generator: bool = _key(False, "in training keep less of the generator in memory and compute it again")
     arcface_weights: str = _key(".", "r50_backbone.pth, for coeff_identity_loss")
     train_missing_pair: bool = _key(False, "train a small encoder and generator first where e4e_weights is missing")
     pair_num_steps: Count = _key(2400, "training steps of that pair")

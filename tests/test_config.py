@@ -58,6 +58,7 @@ NEW_DEFAULTS: dict[str, Any] = {
     "redirector": "st-ed", "projector_width": 96, "deprojector_width": 128, "layer_weights_prior": {},
     "gazecapture_aligned_file": ".", "mpiigaze_aligned_file": ".", "columbia_aligned_file": ".",
     "eyediap_aligned_file": ".", "face_size": 256, "inversions_path": ".", "relabel_inversions": True,
+    "checkpoint_generator": False,
     "e4e_weights": ".", "stylegan2_weights": ".", "arcface_weights": ".", "train_missing_pair": False,
     "pair_num_steps": 2400, "coeff_l2_loss": 0.0, "coeff_lpips_loss": 0.0, "coeff_identity_loss": 0.0,
     "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0,

@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 from core import build
-from models import perceptual
+from models import perceptual, stylegan2
 from models.arcface import ArcFace
 from models.e4e import E4EEncoder
 from models.load_pretrained_model import build_estimator, estimator_checkpoint, load_e4e
@@ -108,6 +108,16 @@ def test_a_resumed_gan_equals_an_uninterrupted_one_with_its_pools(gan: Path) -> 
         (gan / "parts" / "checkpoints" / f"{step}.pt").unlink()
     assert main(["gan.json", "--save-path", "parts", "--num-data-loaders", "2"]) == 0
     assert equal(trained(gan / "run"), trained(gan / "parts"))
+
+
+def test_computing_the_generator_again_changes_no_weight(gan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    again = stylegan2.checkpoint
+    monkeypatch.setattr(stylegan2, "checkpoint", lambda *given, **how: calls.append(1) or again(*given, **how))
+    assert main(["gan.json"]) == 0 and not calls
+    assert main(["gan.json", "--save-path", "again", "--checkpoint-generator"]) == 0 and calls
+    for name, value in trained(gan / "run").items():
+        assert torch.allclose(value, trained(gan / "again")[name], rtol=1e-4, atol=1e-6), name
 
 
 def test_patches_stand_in_for_aligned_faces_and_the_log_says_what_that_costs(
