@@ -76,7 +76,6 @@ class GazeDataset(Dataset):
             wanted, self.missing_persons = _select_persons(self.path, found, persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)
-            self.gaze_known = bool(file.attrs.get("gaze_known", True))
             problems += self._inspect(file, counts)
         if image_size is None and len(sizes) > 1:
             problems.append(f"images of several sizes {sorted(sizes)}: choose an image_size")
@@ -227,6 +226,12 @@ def list_persons(path: str | Path) -> list[str]:
     return found
 
 
+def knows_gaze(path: str | Path) -> bool:
+    """Whether a file's gaze labels are known, not only the head's repeated. Raises as `list_persons`."""
+    with _open(Path(path))[0] as file:
+        return bool(file.attrs.get("gaze_known", True))
+
+
 def _open(path: Path) -> tuple[h5py.File, list[str]]:
     """The file and the names in it."""
     try:
@@ -325,7 +330,7 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
     if h5py.is_hdf5(path):
         with h5py.File(path) as file:
             text = file.attrs.get("split")
-        if not isinstance(text, str):
+        if not isinstance(text, str) or text == "{}":
             raise ValueError(f"{path}: no person split with it (attribute 'split'). Set a JSON file of parts.")
     else:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -342,7 +347,9 @@ def load_person_split(path: str | Path, part: str) -> list[str]:
     """Person ids of one part of `read_person_split`. Raises ValueError, too, if there is no such part."""
     parts = read_person_split(path)
     if part not in parts:
-        raise ValueError(f"{path}: no part {part!r} in it, found {_some(list(parts), limit=20)}. Choose one of these.")
+        raise ValueError(
+            f"{path}: no part {part!r} in it, found {_some(list(parts), limit=20) or 'none'}. Choose one of these."
+        )
     persons = parts[part]
     if not isinstance(persons, list) or not all(isinstance(person, str) for person in persons):
         raise ValueError(f'{path}: part {part!r} is not a list of strings. Write ids in quotes: ["00002"].')

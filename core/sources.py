@@ -9,7 +9,15 @@ import torch
 from core.config_default import Config, is_set
 from core.generation import Generation, plan_generation
 from core.tracking import say
-from dataset import GazeDataset, PairSampler, labeled_subset, list_persons, load_person_split, read_person_split
+from dataset import (
+    GazeDataset,
+    PairSampler,
+    knows_gaze,
+    labeled_subset,
+    list_persons,
+    load_person_split,
+    read_person_split,
+)
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic import make_dataset, output_names
@@ -119,7 +127,7 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
         elif not Path(path).is_file():
             patches = f" Set it to '.' to use the patches of {source.key}_file." if "aligned" in key else ""
             say(f"{source.name}: left out, since {key} ({path}) is not there.{patches}")
-        elif nobody := _nobody_of_part(config, source, Path(path)):
+        elif nobody := _nobody_of_part(config, source, Path(path), faces):
             say(f"{source.name}: left out, since {nobody}")
         else:
             dataset = open_source(config, source, faces)
@@ -128,10 +136,11 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
     return sets
 
 
-def _nobody_of_part(config: Config, source: Source, path: Path) -> str:
+def _nobody_of_part(config: Config, source: Source, path: Path, faces: bool) -> str:
     """Why a part of the person split has nobody in the file, as that of a split of train persons alone; or ''."""
     if not source.part:
         return ""
+    _require_gaze(config, source, faces)
     split = _split_file(config)
     persons = load_person_split(split, source.part) if source.part in read_person_split(split) else []
     if not persons:
@@ -162,7 +171,11 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
         raise FileNotFoundError(
             f"{key}: {path}: no such file. Correct the path, or set it to '.' to use the patches of {source.key}_file."
         )
-    persons = load_person_split(_split_file(config), source.part) if source.part else None
+    _require_gaze(config, source, faces)
+    split = _split_file(config)
+    persons = load_person_split(split, source.part) if source.part else None
+    if source.part and split != Path(config.gazecapture_split):
+        say(f"{source.name}: persons by the split {'stored with' if split == path else 'in'} {split}.")
     dataset = (AlignedDataset if faces else GazeDataset)(
         path,
         name=source.name,
@@ -172,11 +185,6 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
         image_size=config.face_size if faces else config.image_size,
         pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
     )
-    if not (dataset.gaze_known or (faces and source is TRAIN and config.relabel_inversions)):
-        raise ValueError(
-            f"{key}: {path} says that nobody knows where its people look (gaze_known is False): its gaze labels only "
-            "repeat the head's. It serves to redirect faces; set a file with gaze labels to train and evaluate."
-        )
     for persons, reason in (
         (dataset.missing_persons, "in the person split but not in the file"),
         (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),
@@ -195,6 +203,20 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
     return dataset
 
 
+def _require_gaze(config: Config, source: Source, faces: bool) -> None:
+    """Raises ValueError if a file's gaze labels are none, and FileNotFoundError or ValueError if it cannot be read.
+
+    They are not needed where they are replaced: in training by what an estimator sees of inversions.
+    """
+    key = _key_of(config, source, faces)
+    path = Path(getattr(config, key))
+    if not knows_gaze(path) and not (faces and source is TRAIN and config.relabel_inversions):
+        raise ValueError(
+            f"{key}: {path} says that nobody knows where its people look (gaze_known is False): its gaze labels only "
+            "repeat the head's. It serves to redirect faces; set a file with gaze labels to train and evaluate."
+        )
+
+
 def _key_of(config: Config, source: Source, faces: bool) -> str:
     """The configuration key of the file that is read."""
     aligned = f"{source.key}_aligned_file"
@@ -202,16 +224,27 @@ def _key_of(config: Config, source: Source, faces: bool) -> str:
 
 
 def _split_file(config: Config) -> Path:
-    given = Path(config.gazecapture_split)
-    beside = Path(config.gazecapture_file).parent / given.name
+    """The file that is named; else the one beside the data, unless it is of other data; else the data file's own."""
+    given, data = Path(config.gazecapture_split), Path(config.gazecapture_file)
+    beside = data.parent / given.name
     if given.is_file():
         return given
-    data = Path(config.gazecapture_file)
+    if beside.is_file() and _is_of(beside, data):
+        return beside
     try:
         read_person_split(data)
     except (OSError, ValueError):
         return beside if beside.is_file() else given
     return data  # a converter stored it with the data
+
+
+def _is_of(split: Path, data: Path) -> bool:
+    """Whether anybody of a person split is in a file; True, too, where that cannot be read, for others say why."""
+    try:
+        persons = {person for part in read_person_split(split).values() for person in part}
+        return not persons.isdisjoint(list_persons(data))
+    except (OSError, ValueError, TypeError):
+        return True
 
 
 def build_batches(

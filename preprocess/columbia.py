@@ -184,8 +184,8 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
     check_arguments(arguments)
     cutter = cutter_from(arguments)
-    cutter.check()
     raw, persons = find_persons(arguments.raw)
+    cutter.check()
     return Conversion(
         dataset="Columbia",
         persons=persons,

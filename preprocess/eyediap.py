@@ -209,12 +209,12 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     if arguments.given_head_pose and arguments.landmarks:
         raise ValueError("--landmarks and --given-head-pose exclude each other.")
     cutter = cutter_from(arguments)
-    if not arguments.given_head_pose:
-        cutter.check()
     kinds = {"targets": sorted(set(arguments.targets)), "heads": sorted(set(arguments.heads))}
     sessions = [s for s in find_sessions(arguments.raw) if s.target in kinds["targets"] and s.head in kinds["heads"]]
     if not sessions:
         raise ValueError(f"--raw: {arguments.raw} has sessions, but none with {kinds}.")
+    if not arguments.given_head_pose:
+        cutter.check()
     persons = sorted({session.person for session in sessions}, key=int)
     own = {**kinds, "frames_every": arguments.frames_every, "video": arguments.video}
     landmarks = {"landmarks": "none: given head pose"} if arguments.given_head_pose else {}

@@ -220,8 +220,8 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     check_arguments(arguments)
     lengths = read_focal_lengths(arguments.focal_lengths)
     cutter = cutter_from(arguments)
-    cutter.check()
     persons = find_persons(arguments.raw)
+    cutter.check()
     assumed = f"assumed: {FOCAL * 640:g} pixels for frames of 640" + (", given for some devices" if lengths else "")
     own = {"frames_every": arguments.frames_every, "settle": arguments.settle, "focal_lengths": lengths}
     return Conversion(

@@ -190,8 +190,8 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     if arguments.focal is not None and not 50 <= arguments.focal <= 50_000:
         raise ValueError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
     cutter = cutter_from(arguments)
-    cutter.check()
     conversion = photo_conversion(arguments.folder, cutter, each=arguments.each, focal=arguments.focal)
+    cutter.check()
     names = [name for person in conversion.convert.names.values() for name in person]
     if arguments.landmarks and not any(landmark_file(arguments.landmarks, name) for name in names):
         raise FileNotFoundError(

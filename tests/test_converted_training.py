@@ -2,9 +2,11 @@
 evaluated on it. The trees are those of the converters' own tests, a few images each."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import pytest
 
 from dataset_aligned import AlignedDataset
@@ -151,8 +153,24 @@ def test_the_split_stored_with_the_data_serves_where_no_other_is_given(
     data = flags(gazecapture_file=converted.files["xgaze"], mpiigaze_file=converted.files["mpii"])
     assert train(["config.json", *data, "--num-training-steps", "2"]) == 0
     said = capsys.readouterr().out
+    assert f"gc/train: persons by the split stored with {converted.files['xgaze']}" in said
     assert "gc/train: 8 images of 4 persons" in said and "gc/val: left out, since" in said
     assert list(report_of(setup / "run")) == ["mpi"]
+
+
+def test_a_split_beside_the_data_comes_before_the_one_stored_with_it(
+    converted: Converted, setup: Path, tmp_path: Path, capsys
+) -> None:
+    (setup / "gazecapture_split.json").unlink()
+    (tmp_path / "data").mkdir()
+    data = Path(shutil.copy(converted.files["gazecapture"], tmp_path / "data" / "own.h5"))
+    with h5py.File(data) as file:
+        first, *others = sorted(file)
+    beside = data.with_name("gazecapture_split.json")
+    beside.write_text(json.dumps({"train": [first], "val": others[:1], "test": others[1:]}))
+    assert train(["config.json", *flags(gazecapture_file=data, batch_size=2), "--num-training-steps", "2"]) == 0
+    said = capsys.readouterr().out
+    assert f"gc/train: persons by the split in {beside}." in said and "gc/train: 3 images of 1 persons" in said
 
 
 def test_the_gan_trains_and_is_evaluated_on_aligned_faces(converted: Converted, gan: Path, capsys) -> None:
@@ -168,7 +186,7 @@ def test_the_gan_trains_and_is_evaluated_on_aligned_faces(converted: Converted, 
 
 @pytest.mark.parametrize("key", ["gazecapture_file", "mpiigaze_file", "columbia_file"])
 def test_ones_own_photographs_are_refused(converted: Converted, setup: Path, key: str, capsys) -> None:
-    (setup / "gazecapture_split.json").write_text('{"train": ["anna"], "val": ["anna"], "test": ["anna"]}')
+    (setup / "gazecapture_split.json").unlink()
     if key != "gazecapture_file":
         (setup / "gazecapture_split.json").write_text('{"train": ["00000"], "val": ["00002"], "test": ["00003"]}')
     assert train(["config.json", *flags(**{key: converted.files["own"]})]) == 2
