@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+import torch
 
+from core import Config, sources
 from dataset_aligned import AlignedDataset
 from preprocess.__main__ import main as preprocess
 from tests import (
@@ -112,6 +115,35 @@ def test_every_file_passes(converted: Converted, name: str, dataset: str, count:
     assert "Passed" in said and "FAIL" not in said
     attributes = read_attributes(converted.files[name])
     assert (attributes["dataset"], attributes["num_samples"]) == (dataset, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "is_bgr"), [("gazecapture", "gc/val", False), ("columbia", "columbia", True)]
+)
+def test_a_published_file_made_by_hand_is_read_the_same(
+    converted: Converted, tmp_path: Path, name: str, source: str, is_bgr: bool
+) -> None:
+    """As published: no attribute, compressed, several images a chunk, float64; Columbia and EYEDIAP are BGR."""
+    published = tmp_path / "published.h5"
+    with h5py.File(converted.files[name]) as ours, h5py.File(published, "w") as theirs:
+        persons = sorted(ours)
+        for person in persons:
+            pixels = ours[person]["pixels"][()]
+            order = pixels[..., ::-1] if is_bgr else pixels
+            options = {"chunks": (2, *pixels.shape[1:]), "compression": "lzf"}
+            theirs.create_dataset(f"{person}/pixels", data=order, **options)
+            theirs[f"{person}/labels"] = ours[person]["labels"][()].astype(np.float64)
+    (tmp_path / "split.json").write_text(json.dumps(dict.fromkeys(("train", "val", "test"), persons)))
+    read = []
+    for path in (converted.files[name], published):
+        config = Config(gazecapture_split=str(tmp_path / "split.json"), image_size=128)
+        key = "gazecapture_file" if source == "gc/val" else f"{source}_file"
+        config = config.model_copy(update={key: str(path)})
+        read.append(next(data for data in sources.build_test_sets(config) if data.name == source))
+    ours, theirs = read
+    assert len(ours) == len(theirs) > 2 and np.array_equal(ours.labels(), theirs.labels())
+    for i in range(len(ours)):
+        assert all(torch.equal(value, theirs[i][key]) for key, value in ours[i].items())
 
 
 def test_st_ed_trains_and_is_evaluated_on_converted_files(converted: Converted, setup: Path, capsys) -> None:
