@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zlib
 from collections import namedtuple
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -263,7 +264,15 @@ def test_a_full_disk_does_not_cost_what_was_done(tmp_path: Path, monkeypatch: py
             converted(tmp_path)
 
 
-def test_ctrl_c_while_a_file_is_written_leaves_no_half_of_it(tmp_path: Path):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+def test_ctrl_c_while_a_file_is_written_leaves_no_half_of_it(tmp_path: Path, interruptible: None):
     usual, reached = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt), write_whole(tmp_path / "a.h5") as (file, disk):
         os.kill(os.getpid(), signal.SIGINT)
