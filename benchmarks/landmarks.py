@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 from numpy import ndarray
 
-from preprocess.face_model import head_pose
+from preprocess.face_model import RIGID, head_pose
 from preprocess.landmarks import landmark_source
 from preprocess.normalization import ST_ED, normalized_head, normalizing_rotation
 from preprocess.synthetic_head import build_person
@@ -27,7 +27,7 @@ def draw(person: int) -> Identity:
     return without_extras(draw_identity(np.random.default_rng(person)))
 
 
-def measure(persons: int) -> tuple[ndarray, ndarray]:
+def measure(persons: int, also: list[int]) -> tuple[ndarray, ndarray]:
     """(persons, turns, 2) true and found pitch and yaw, degrees; NaN where no face is found."""
     source, camera = landmark_source(), ST_ED.resized(SIZE).camera_matrix
     found = np.full((persons, len(TURNS), 2), np.nan)
@@ -37,7 +37,7 @@ def measure(persons: int) -> tuple[ndarray, ndarray]:
             head = tuple(np.deg2rad(turn))
             landmarks = source(render(person, Scene(gaze=head, head=head), SIZE), "")
             if landmarks is not None:
-                pose = head_pose(landmarks, camera)
+                pose = head_pose(landmarks, camera, use=(*RIGID, *also))
                 label = normalized_head(normalizing_rotation(pose.centre, pose.rotation), pose.rotation)
                 found[row, column] = np.degrees(label)
     return np.broadcast_to(np.array(TURNS, float), found.shape), found
@@ -46,7 +46,11 @@ def measure(persons: int) -> tuple[ndarray, ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--persons", type=int, default=8)
-    true, found = measure(parser.parse_args().persons)
+    parser.add_argument(
+        "--also", type=int, nargs="*", default=[], help="landmarks beside the published 13, e.g. 48 54 8"
+    )
+    arguments = parser.parse_args()
+    true, found = measure(arguments.persons, arguments.also)
     missed = int(np.isnan(found[..., 0]).sum())
     vectors = (np.apply_along_axis(lambda a: pitchyaw_to_direction(*np.deg2rad(a)), 2, a) for a in (true, found))
     apart = np.degrees(np.arccos(np.clip(np.multiply(*vectors).sum(axis=-1), -1, 1)))

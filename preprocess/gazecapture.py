@@ -6,7 +6,7 @@ a person. Beside the output, gazecapture_split.json takes train, val and test fr
 Target: dotInfo.json gives it in cm from the camera, right and up as the user sees the screen; frames are not mirrored,
 so it is (-10 XCam, -10 YCam, 0) mm in the camera's frame, whatever the orientation of the device.
 Intrinsics are not published. The focal length is taken as 600 pixels for frames of 640, which is what phones of these
-years report about their cameras; a wrong one scales the distance of the face (10% are up to 1.4 degrees of gaze) and
+years report about their cameras; a wrong one scales the distance of the face (10% are up to 3 degrees of gaze) and
 not the patch. --focal-lengths takes better ones by device. Distortion is taken as none.
 Frames are taken to be stored upright for the orientation of the device; those that are not are left out.
 Source: Krafka et al., CVPR 2016, and the notes that come with the data.

@@ -10,8 +10,10 @@ import pytest
 from dataset import GazeDataset, load_person_split
 from preprocess import conversion, face_patches, landmarks
 from preprocess.__main__ import main
-from preprocess.face_model import GENERIC, RIGID
+from preprocess.face_model import GENERIC, RIGID, HeadPose, head_pose, make_pose
 from preprocess.gazecapture import _in_box, intrinsics
+from preprocess.normalization import normalized_labels, normalizing_rotation
+from preprocess.synthetic_scene import head_rotation
 from tests.raw_trees import (
     Camera,
     Shot,
@@ -116,6 +118,28 @@ def test_labels_of_a_telephone_by_hand(tmp_path: Path):
     expected = [-0.2266, 0.0874, -0.1419, 0, -0.3119, -0.0078, -0.3066, 0.1832]
     assert labels[:4] == pytest.approx(expected[:4], abs=1e-4)
     assert labels[4:] == pytest.approx(expected[4:], abs=1.5e-3)  # by a model whose eyes are 0.4 mm further apart
+
+
+def test_what_a_wrong_focal_length_costs():
+    """10% off: the figures of README and of the module's docstring."""
+    rng, shots, cameras = np.random.default_rng(0), [], [Camera.plain(focal, 480, 640) for focal in (600, 660)]
+    for _ in range(300):  # targets of a tablet, 1 to 20 cm below the camera
+        pose = make_pose(
+            head_rotation(*np.deg2rad(rng.uniform(-15, 15, 2))), rng.uniform((-40, -20, 250), (40, 60, 450))
+        )
+        target = rng.uniform((-60, 10, 0), (60, 200, 0))
+        seen = Shot(cameras[0], pose.rotation, pose.centre, target, np.zeros(8), np.eye(3)).landmarks()
+        found = [head_pose(seen, camera.matrix) for camera in cameras]
+        shots.append([_labels(pose, target) for pose in found])
+    right, wrong = np.array(shots).transpose(1, 0, 2)
+    assert 2.5 < degrees_apart(right[:, :2], wrong[:, :2]).max() < 3.5
+    assert degrees_apart(right[:, 2:4], wrong[:, 2:4]).max() < 0.6
+
+
+def _labels(pose: HeadPose, target: np.ndarray) -> np.ndarray:
+    return normalized_labels(
+        normalizing_rotation(pose.centre, pose.rotation), pose.rotation, pose.centre, pose.eyes, target
+    )
 
 
 def test_training_reads_the_file_and_the_split(tree: Path):
