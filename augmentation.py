@@ -16,9 +16,9 @@ from pathlib import Path
 import train_facenet
 import train_st_ed
 from core import Config, ConfigError, sources
-from core.augmentation_report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.config_default import is_set
 from core.config_rules import contradictions
+from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.runtime import code_revision
 from core.tracking import say
 from dataset_augmented import FILE_NAME

@@ -1,7 +1,7 @@
 """FFHQ-aligned faces with the way to their normalised patch: what a redirector around a face generator reads.
 
 A file is laid out as `dataset` says, with the root attributes `view` 'ffhq-aligned' and `patch_size`, and with
-`homography` (N, 3, 3) and `points` (N, 5, 2) for each person: `preprocess/synthetic.py` describes them. A file of
+`homography` (N, 3, 3) and `points` (N, 5, 2) for each person: `preprocess/synthetic/dataset.py` describes. A file of
 normalised patches will do, too, used as the published pipeline did: the patch itself is then the face.
 """
 

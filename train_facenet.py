@@ -20,8 +20,8 @@ from torch import nn
 
 from core import Config, ConfigError, build, load_config, sources
 from core.config_default import is_set
-from core.estimation import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
-from core.estimator_report import Estimates, measure, table, write_evaluation
+from core.estimator.report import Estimates, measure, table, write_evaluation
+from core.estimator.trainer import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
 from core.runtime import code_revision, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
 from dataset import GazeDataset, evaluation_pairs

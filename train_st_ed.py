@@ -15,9 +15,9 @@ from torch import nn
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
 from core import Config, ConfigError, build, load_config, sources
 from core.config_default import is_set
-from core.estimation import training_state
+from core.estimator.trainer import training_state
 from core.evaluator import Measurements, evaluate
-from core.generation import Generation
+from core.experiment.redirected import Generation
 from core.report import Pictures, layer_weights_picture, picture_name, sample_pairs, write_report
 from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
@@ -58,7 +58,7 @@ OF_OTHERS = {  # settings that a redirector has nothing to do with
     "redirtrans": OF_THE_GAN,
     "redirtrans-gan": OF_ST_ED,
 }
-SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/*.py", "models/*.py", "preprocess/*.py")
+SOURCE_FILES = ("*.py", "*.txt", "*.md", "config/*.json", "core/**/*.py", "models/*.py", "preprocess/**/*.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,10 +28,10 @@ import scipy.io
 from numpy import ndarray
 
 from preprocess.face_model import CENTRE, GENERIC
-from preprocess.synthetic_head import Person, build_person
-from preprocess.synthetic_person import draw_identity, without_extras
-from preprocess.synthetic_render import render
-from preprocess.synthetic_scene import Scene, head_rotation
+from preprocess.synthetic.head import Person, build_person
+from preprocess.synthetic.person import draw_identity, without_extras
+from preprocess.synthetic.render import render
+from preprocess.synthetic.scene import Scene, head_rotation
 
 PERSONS, PICTURES, FIELD = 4, 4, 153.6  # FIELD: mm that a drawn patch shows at the face
 GIVEN = (36, 39, 42, 45, 48, 54)  # MPIIFaceGaze's landmarks

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from core import Config, load_config, sources
-from core.estimation import EstimatorTrainer, Pace
-from core.estimator_report import Estimates, measure
+from core.estimator.report import Estimates, measure
+from core.estimator.trainer import EstimatorTrainer, Pace
 from core.runtime import tune_cpu
 from core.tracking import Tracker
 from dataset import GazeDataset

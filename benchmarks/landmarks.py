@@ -13,10 +13,10 @@ from numpy import ndarray
 from preprocess.face_model import RIGID, head_pose
 from preprocess.landmarks import landmark_source
 from preprocess.normalization import ST_ED, normalized_head, normalizing_rotation
-from preprocess.synthetic_head import build_person
-from preprocess.synthetic_person import Identity, draw_identity, without_extras
-from preprocess.synthetic_render import render
-from preprocess.synthetic_scene import Scene, pitchyaw_to_direction
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import Identity, draw_identity, without_extras
+from preprocess.synthetic.render import render
+from preprocess.synthetic.scene import Scene, pitchyaw_to_direction
 
 SIZE = 256
 TURNS = [(p, y) for p in (-20, -10, 0, 10, 20) for y in (-20, -10, 0, 10, 20) if abs(p) + abs(y) <= 30]

@@ -17,7 +17,7 @@ from dataset_aligned import AlignedDataset
 from models.geometry import angular_error_deg
 from models.load_pretrained_model import load_estimator
 from models.recrop import estimator_view, warp
-from preprocess.synthetic import make_dataset
+from preprocess.synthetic.dataset import make_dataset
 from utils import image_to_float
 
 ESTIMATORS = {"compact": "train", "compact-residual": "eval"}

@@ -8,10 +8,10 @@ import time
 import cv2
 import numpy as np
 
-from preprocess.synthetic_head import Person, build_person
-from preprocess.synthetic_person import draw_identity
-from preprocess.synthetic_render import render
-from preprocess.synthetic_samples import (
+from preprocess.synthetic.head import Person, build_person
+from preprocess.synthetic.person import draw_identity
+from preprocess.synthetic.render import render
+from preprocess.synthetic.samples import (
     DOMAINS,
     VARIATIONS,
     draw_scene,

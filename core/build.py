@@ -10,9 +10,9 @@ from torch import nn
 
 from core import sources
 from core.adversary import LatentAdversary
+from core.autoencoder.train import PairRecipe, other_settings, train_pair
 from core.config_default import Config, is_set
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
-from core.pair import PairRecipe, other_settings, train_pair
 from core.runtime import stop_on_signal
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from core.config_default import Config, is_set
-from core.generation import Generation, plan_generation
+from core.experiment.redirected import Generation, plan_generation
 from core.tracking import say
 from dataset import (
     GazeDataset,
@@ -20,7 +20,7 @@ from dataset import (
 )
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
-from preprocess.synthetic import make_dataset, output_names
+from preprocess.synthetic.dataset import make_dataset, output_names
 from utils import require_writable
 
 

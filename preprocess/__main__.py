@@ -5,19 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import (
-    columbia,
-    eth_xgaze,
-    eyediap,
-    ffhq_aligned,
-    gazecapture,
-    images,
-    mpiifacegaze,
-    page,
-    rechunk,
-    synthetic,
-    verify,
-)
+from preprocess import rechunk
+from preprocess.datasets import columbia, eth_xgaze, eyediap, ffhq_aligned, gazecapture, images, mpiifacegaze
+from preprocess.inspect import page, verify
+from preprocess.synthetic import dataset as synthetic
 
 SUBCOMMANDS = (
     synthetic,

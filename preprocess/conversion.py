@@ -31,11 +31,11 @@ from urllib.parse import quote
 import h5py
 from tqdm import tqdm
 
-from .face_patches import LeftOut, Sample, add_face_arguments
-from .person_file import DAMAGED, NOTHING, READ_ERRORS, SAMPLES, is_done, write_person
-from .recipe import check_landmarks, differences, fingerprints, places
-from .whole_file import FULL, check_out, megabytes, write_whole
-from .workers import cpus, run_all
+from preprocess.face_patches import LeftOut, Sample, add_face_arguments
+from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
+from preprocess.person_file import DAMAGED, NOTHING, READ_ERRORS, SAMPLES, is_done, write_person
+from preprocess.whole_file import FULL, check_out, megabytes, write_whole
+from preprocess.workers import cpus, run_all
 
 VERSION = 2
 _LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .face_model import GENERIC, RIGID, FaceModel, HeadPose, head_pose, load_face_model
-from .landmarks import Source, landmark_source
-from .normalization import (
+from preprocess.face_model import GENERIC, RIGID, FaceModel, HeadPose, head_pose, load_face_model
+from preprocess.landmarks import Source, landmark_source
+from preprocess.normalization import (
     ST_ED,
     View,
     coverage,

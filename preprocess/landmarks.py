@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .normalization import apply_homography, warp_image
+from preprocess.normalization import apply_homography, warp_image
 
 Source = Callable[[ndarray, str], ndarray | None]
 SUFFIXES = (".npy", ".json", ".csv")

@@ -14,8 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .face_patches import LeftOut, Sample
-from .whole_file import Disk, write_whole
+from preprocess.face_patches import LeftOut, Sample
+from preprocess.whole_file import Disk, write_whole
 
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
 SAMPLES = "samples"  # the group: a person may have any name

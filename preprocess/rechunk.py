@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .inspection import blocks, layout_problems, open_file, read_attributes
-from .whole_file import FULL, check_out, megabytes, write_whole
+from preprocess.inspect.scan import blocks, layout_problems, open_file, read_attributes
+from preprocess.whole_file import FULL, check_out, megabytes, write_whole
 
 COMPRESSIONS = ("none", "lzf", "gzip")
 # Attributes that say what the numbers mean: files that differ in one must not become one.

@@ -20,11 +20,11 @@ from numpy import ndarray
 
 from preprocess.__main__ import main
 from preprocess.face_model import GENERIC
-from preprocess.synthetic_aligned import AlignedView
-from preprocess.synthetic_head import Person, build_person
-from preprocess.synthetic_person import draw_identity, without_extras
-from preprocess.synthetic_render import develop, paint
-from preprocess.synthetic_scene import (
+from preprocess.synthetic.aligned import AlignedView
+from preprocess.synthetic.head import Person, build_person
+from preprocess.synthetic.person import draw_identity, without_extras
+from preprocess.synthetic.render import develop, paint
+from preprocess.synthetic.scene import (
     DISTANCE,
     FACE_CENTRE,
     Scene,

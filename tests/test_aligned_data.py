@@ -19,12 +19,12 @@ from dataset import GazeDataset, PairSampler, prepare_image
 from dataset_aligned import AlignedDataset, moved_crop
 from models.recrop import estimator_view, warp
 from preprocess.__main__ import main
-from preprocess.synthetic_aligned import AlignedView, to_patch
-from preprocess.synthetic_eyes import EYES
-from preprocess.synthetic_head import build_person
-from preprocess.synthetic_person import draw_identity
-from preprocess.synthetic_render import develop, draw_backdrop, paint, render
-from preprocess.synthetic_scene import EYE_RADIUS, Scene, make_view
+from preprocess.synthetic.aligned import AlignedView, to_patch
+from preprocess.synthetic.eyes import EYES
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import draw_identity
+from preprocess.synthetic.render import develop, draw_backdrop, paint, render
+from preprocess.synthetic.scene import EYE_RADIUS, Scene, make_view
 from utils import image_to_float
 
 ARGUMENTS = ("--persons", "4", "--samples", "3", "--seed", "3", "--image-size", "64", "--aligned", "128")

@@ -10,12 +10,12 @@ import pytest
 from numpy import ndarray
 
 from preprocess.__main__ import main
-from preprocess.audit import audit, compare_faces, find_mesh, head_label, iris_offsets
 from preprocess.face_model import GENERIC
-from preprocess.inspection import scan_file
+from preprocess.inspect.audit import audit, compare_faces, find_mesh, head_label, iris_offsets
+from preprocess.inspect.scan import scan_file
 from preprocess.landmarks import MESH_TO_68, detect
 from preprocess.normalization import ST_ED, apply_homography, label_to_rotation
-from preprocess.synthetic import make_dataset
+from preprocess.synthetic.dataset import make_dataset
 
 COUNT = 48
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from core import estimation, estimator_report, sources
-from core.augmentation_report import BASELINE, Outcome, differences, spread, write_augmentation_report
+from core import sources
+from core.estimator import report as estimator_report
+from core.estimator import trainer as estimation
+from core.experiment.report import BASELINE, Outcome, differences, spread, write_augmentation_report
 from dataset import GazeDataset, labeled_subset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from tests.tiny import write_dataset

@@ -12,11 +12,11 @@ from PIL import Image
 from dataset import GazeDataset
 from preprocess import conversion
 from preprocess.__main__ import main
-from preprocess.columbia import WALL, intrinsics, parse_name, read_focal_mm, target_mm
+from preprocess.datasets.columbia import WALL, intrinsics, parse_name, read_focal_mm, target_mm
 from preprocess.face_model import make_pose
+from preprocess.inspect.verify import verify
 from preprocess.normalization import normalized_gaze, normalized_labels, normalizing_rotation
-from preprocess.synthetic_scene import FACE_CENTRE, head_rotation, pitchyaw_to_direction
-from preprocess.verify import verify
+from preprocess.synthetic.scene import FACE_CENTRE, head_rotation, pitchyaw_to_direction
 from tests.raw_trees import (
     Camera,
     Shot,

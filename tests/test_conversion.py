@@ -449,5 +449,6 @@ def test_a_jpeg_cut_short_is_not_taken_for_a_grey_face(tmp_path: Path):
 
 
 def test_workers_do_not_load_torch():
-    code = "import sys, preprocess.gazecapture, preprocess.mpiifacegaze; sys.exit('torch' in sys.modules)"
+    modules = "preprocess.datasets.gazecapture, preprocess.datasets.mpiifacegaze"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

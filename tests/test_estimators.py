@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import Config, estimation, sources
-from core.estimation import EstimatorTrainer, Pace, Recipe, Validate, lr_factor, training_state, vary_colours
-from core.estimator_report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
+from core import Config, sources
+from core.estimator import trainer as estimation
+from core.estimator.report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
+from core.estimator.trainer import EstimatorTrainer, Pace, Recipe, Validate, lr_factor, training_state, vary_colours
 from core.tracking import Tracker
 from dataset import GazeDataset
 from models import load_pretrained_model

@@ -13,9 +13,10 @@ from numpy import ndarray
 from dataset import GazeDataset
 from preprocess import conversion
 from preprocess.__main__ import main
-from preprocess.eth_xgaze import shrink
-from preprocess.eth_xgaze_normalized import CENTRE, EYES_50, PADDED, TO_GENERIC
+from preprocess.datasets.eth_xgaze import shrink
+from preprocess.datasets.eth_xgaze_normalized import CENTRE, EYES_50, PADDED, TO_GENERIC
 from preprocess.face_model import _ROWS_50, GENERIC, load_face_model
+from preprocess.inspect.verify import verify
 from preprocess.normalization import (
     ETH_XGAZE,
     normalize_image,
@@ -23,7 +24,6 @@ from preprocess.normalization import (
     normalized_head,
     undistort_points,
 )
-from preprocess.verify import verify
 from tests.raw_trees import (
     Camera,
     Shot,

@@ -13,11 +13,11 @@ from numpy import ndarray
 
 from dataset import GazeDataset
 from preprocess import conversion
-from preprocess.eyediap import in_camera, in_world
-from preprocess.eyediap_files import find_sessions, read_calibration, read_video
+from preprocess.datasets.eyediap import in_camera, in_world
+from preprocess.datasets.eyediap_files import find_sessions, read_calibration, read_video
 from preprocess.face_model import make_pose
+from preprocess.inspect.verify import verify
 from preprocess.normalization import normalized_labels, normalizing_rotation
-from preprocess.verify import verify
 from tests.raw_trees import (
     Camera,
     Shot,

@@ -13,12 +13,12 @@ from dataset_aligned import AlignedDataset
 from models.recrop import warp
 from preprocess.__main__ import main
 from preprocess.conversion import convert_dataset
+from preprocess.datasets.ffhq_aligned import AlignedCutter, AlignedPose, aligned_conversion
+from preprocess.datasets.images import photo_conversion
 from preprocess.face_patches import FaceCutter, LeftOut
-from preprocess.ffhq_aligned import AlignedCutter, AlignedPose, aligned_conversion
-from preprocess.images import photo_conversion
+from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography, ffhq_matrix, undistort_image
-from preprocess.synthetic_head import Person
-from preprocess.verify import verify
+from preprocess.synthetic.head import Person
 from tests import test_gazecapture, test_mpiifacegaze
 from tests.raw_trees import (
     Camera,

@@ -10,10 +10,10 @@ import pytest
 from dataset import GazeDataset, load_person_split
 from preprocess import conversion, face_patches, landmarks
 from preprocess.__main__ import main
+from preprocess.datasets.gazecapture import _in_box, intrinsics
 from preprocess.face_model import GENERIC, RIGID, HeadPose, head_pose, make_pose
-from preprocess.gazecapture import _in_box, intrinsics
 from preprocess.normalization import normalized_labels, normalizing_rotation
-from preprocess.synthetic_scene import head_rotation
+from preprocess.synthetic.scene import head_rotation
 from tests.raw_trees import (
     Camera,
     Shot,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.generation import Generation, draw_targets, plan_generation, redirect_batch, source_sha256
+from core.experiment.redirected import Generation, draw_targets, plan_generation, redirect_batch, source_sha256
 from dataset import GazeDataset, labeled_subset
 from dataset_augmented import ENTRIES, FILE_NAME, RedirectedDataset
 from models.gazeheadnet import Estimate

@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 from dataset import GazeDataset
 from preprocess.__main__ import main
-from preprocess.images import find_photographs, photo_camera, read_exif, upright
+from preprocess.datasets.images import find_photographs, photo_camera, read_exif, upright
+from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography
-from preprocess.synthetic_head import Person
-from preprocess.verify import verify
+from preprocess.synthetic.head import Person
 from tests.raw_trees import (
     Camera,
     lay_out,

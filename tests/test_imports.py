@@ -29,19 +29,22 @@ LEVEL_1_ROOMS = {
 }
 LEVEL_2 = {
     "core.adversary",
-    "core.augmentation_report",
+    "core.experiment.report",
     "core.build",
-    "core.estimation",
-    "core.estimator_report",
+    "core.estimator.trainer",
+    "core.estimator.report",
     "core.evaluator",
-    "core.generation",
+    "core.experiment.redirected",
     "core.inversion",
-    "core.pair",
-    "core.pair_trainer",
+    "core.autoencoder.train",
+    "core.autoencoder.trainer",
     "core.report",
     "core.sources",
     "core.trainer",
     "core.views",
+    "core.autoencoder",
+    "core.estimator",
+    "core.experiment",
 }
 ROOMS = LEVEL_1_ROOMS | {
     "core",
@@ -55,9 +58,10 @@ ROOMS = LEVEL_1_ROOMS | {
     "benchmarks",
     "tests",
 }
+FOLDERS = ("core", "models", "preprocess", "pretrained_models", "benchmarks")
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-    for pattern in ("*.py", "core/*.py", "models/*.py", "preprocess/*.py", "pretrained_models/*.py", "benchmarks/*.py")
+    for pattern in ("*.py", *(f"{room}/**/*.py" for room in FOLDERS))
     for path in ROOT.glob(pattern)
 )
 

@@ -25,10 +25,10 @@ from preprocess.landmarks import (
     to_68,
 )
 from preprocess.normalization import ST_ED, label_to_rotation, normalized_head, normalizing_rotation
-from preprocess.synthetic_head import build_person
-from preprocess.synthetic_person import draw_identity, without_extras
-from preprocess.synthetic_render import render
-from preprocess.synthetic_scene import Scene
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import draw_identity, without_extras
+from preprocess.synthetic.render import render
+from preprocess.synthetic.scene import Scene
 
 CAMERA = np.array([[620.0, 0, 325], [0, 615, 236], [0, 0, 1]])
 FIXED = settings(deadline=None, derandomize=True, database=None, max_examples=60)

@@ -13,9 +13,9 @@ from numpy import ndarray
 
 from dataset import GazeDataset
 from preprocess import conversion
+from preprocess.datasets.mpiifacegaze import GIVEN, parse_row
+from preprocess.datasets.mpiifacegaze_normalized import measure_field
 from preprocess.face_model import head_pose
-from preprocess.mpiifacegaze import GIVEN, parse_row
-from preprocess.mpiifacegaze_normalized import measure_field
 from preprocess.normalization import (
     View,
     normalize_image,

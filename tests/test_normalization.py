@@ -40,11 +40,11 @@ from preprocess.normalization import (
     warp_image,
     warp_matrix,
 )
-from preprocess.synthetic_aligned import AlignedView
-from preprocess.synthetic_head import build_person
-from preprocess.synthetic_person import draw_identity, without_extras
-from preprocess.synthetic_render import develop, paint
-from preprocess.synthetic_scene import Scene, direction_to_pitchyaw, head_rotation, make_view, pitchyaw_to_direction
+from preprocess.synthetic.aligned import AlignedView
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import draw_identity, without_extras
+from preprocess.synthetic.render import develop, paint
+from preprocess.synthetic.scene import Scene, direction_to_pitchyaw, head_rotation, make_view, pitchyaw_to_direction
 
 CAMERA = np.array([[620.0, 0, 325], [0, 615, 236], [0, 0, 1]])  # of 640x480
 # Middles of the eyes of the published 14-point model.

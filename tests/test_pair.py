@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-import core.pair as pair
-from core.pair import mean_image, measure_pair, train_pair, training_state
-from core.pair_trainer import ESTIMATOR_FROM, PairRecipe, PairTrainer, l1_near_eyes, lr_factor, mirrored
+import core.autoencoder.train as pair
+from core.autoencoder.train import mean_image, measure_pair, train_pair, training_state
+from core.autoencoder.trainer import ESTIMATOR_FROM, PairRecipe, PairTrainer, l1_near_eyes, lr_factor, mirrored
 from dataset_aligned import AlignedDataset
 from models.load_pretrained_model import load_e4e
 from models.recrop import warp

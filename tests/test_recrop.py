@@ -9,10 +9,10 @@ from torch import Tensor
 from dataset import prepare_image
 from models.geometry import angular_error_deg
 from models.recrop import equalize, estimator_view, warp
-from preprocess.synthetic_head import build_person
-from preprocess.synthetic_person import draw_identity
-from preprocess.synthetic_render import render
-from preprocess.synthetic_scene import Scene
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import draw_identity
+from preprocess.synthetic.render import render
+from preprocess.synthetic.scene import Scene
 from tests.tiny import PoolEstimator
 from utils import image_to_float, image_to_uint8
 

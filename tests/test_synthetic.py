@@ -11,18 +11,18 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocess import synthetic
 from preprocess.__main__ import main
-from preprocess.synthetic_head import Person, build_person
-from preprocess.synthetic_person import draw_identity, without_extras
-from preprocess.synthetic_render import render
-from preprocess.synthetic_samples import (
+from preprocess.synthetic import dataset as synthetic
+from preprocess.synthetic.head import Person, build_person
+from preprocess.synthetic.person import draw_identity, without_extras
+from preprocess.synthetic.render import render
+from preprocess.synthetic.samples import (
     DOMAINS,
     draw_pose,
     render_person,
     scene_labels,
 )
-from preprocess.synthetic_scene import (
+from preprocess.synthetic.scene import (
     Scene,
     direction_to_pitchyaw,
     eye_directions,
@@ -109,7 +109,7 @@ def test_another_seed_gives_other_people():
 def mark_pupils(person: Person, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int = 128) -> np.ndarray:
     """The picture with pupils of no size: its difference to the usual one is the pupils."""
     with monkeypatch.context() as patch:
-        patch.setattr("preprocess.synthetic_eyes.PUPIL_RADIUS", -9.0)
+        patch.setattr("preprocess.synthetic.eyes.PUPIL_RADIUS", -9.0)
         return render(person, scene, size)
 
 

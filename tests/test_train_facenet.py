@@ -14,8 +14,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from core import Config, estimator_report, load_config, sources
-from core.estimation import EstimatorTrainer, training_state
+from core import Config, load_config, sources
+from core.estimator import report as estimator_report
+from core.estimator.trainer import EstimatorTrainer, training_state
 from models.load_pretrained_model import (
     best_checkpoint,
     build_estimator,
@@ -234,7 +235,7 @@ def _a_state(content: object) -> None:
 
 
 def _later_state() -> None:
-    from core.estimation import Recipe
+    from core.estimator.trainer import Recipe
 
     trainer = EstimatorTrainer(Recipe("compact", 9, 8, 1e-3), torch.device("cpu"))
     trainer.step = 9

@@ -17,7 +17,7 @@ from models.e4e import E4EEncoder
 from models.load_pretrained_model import build_estimator, estimator_checkpoint, load_e4e
 from models.redirtrans import ReDirTransGAN
 from models.stylegan2 import Generator
-from preprocess.synthetic import make_dataset
+from preprocess.synthetic.dataset import make_dataset
 from tests import test_train_st_ed
 from tests.test_train_st_ed import equal
 from tests.tiny import SIZE, tiny_pair

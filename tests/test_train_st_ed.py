@@ -249,7 +249,7 @@ def test_kill_9_and_the_same_command_again(setup: Path) -> None:
 @pytest.mark.slow
 def test_the_published_sizes_train_resume_and_evaluate(tmp_path: Path) -> None:
     """config/ST-ED.json as it is: g = 32, 128 px, batch 20, VGG16 in the losses, ResNet-50 in the test."""
-    from preprocess.synthetic import make_dataset
+    from preprocess.synthetic.dataset import make_dataset
 
     make_dataset(tmp_path / "data", persons=6, samples=8, seed=0, workers=1, progress=False)
     (tmp_path / "data" / "gazecapture_split.json").write_text(

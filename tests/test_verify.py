@@ -18,11 +18,11 @@ import pytest
 from dataset import GazeDataset
 from dataset_aligned import AlignedDataset
 from preprocess.__main__ import main
-from preprocess.page import make_page, spread_over
-from preprocess.published import compare, find_published
+from preprocess.inspect.page import make_page, spread_over
+from preprocess.inspect.published import compare, find_published
+from preprocess.inspect.verify import verify
 from preprocess.rechunk import Storage, convert
-from preprocess.synthetic import make_dataset
-from preprocess.verify import verify
+from preprocess.synthetic.dataset import make_dataset
 
 FIRST = "00000"
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,10 +23,10 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion
-from .face_model import GENERIC, FaceModel, make_pose
-from .face_patches import MAX_GAZE, FaceCutter, LeftOut, Sample, cutter_from
-from .normalization import (
+from preprocess.conversion import Conversion
+from preprocess.face_model import GENERIC, FaceModel, make_pose
+from preprocess.face_patches import MAX_GAZE, FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.normalization import (
     View,
     coverage,
     label_to_rotation,
@@ -37,7 +37,7 @@ from .normalization import (
     warp_image,
     warp_matrix,
 )
-from .person_file import READ_ERRORS, DamagedPerson
+from preprocess.person_file import READ_ERRORS, DamagedPerson
 
 DISTANCE = 600.0  # mm, assumed, of the face from the laptop's camera
 CENTRE = np.array([0.0, 23.8, 0.0])  # of the six-point model's centre in the axes of the generic face

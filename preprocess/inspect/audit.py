@@ -16,10 +16,10 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .face_model import head_pose
-from .inspection import Check, Scan, open_file
-from .landmarks import detect, to_68
-from .normalization import ST_ED, apply_homography, normalized_head, normalizing_rotation
+from preprocess.face_model import head_pose
+from preprocess.inspect.scan import Check, Scan, open_file
+from preprocess.landmarks import detect, to_68
+from preprocess.normalization import ST_ED, apply_homography, normalized_head, normalizing_rotation
 
 ENOUGH = 40  # faces from which the correlation means something
 SEEN_AT = 512  # pixels a side that a picture is enlarged to: the detector overlooks small faces

@@ -35,8 +35,8 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .synthetic_aligned import PATCH_SIZE, render_aligned_person
-from .synthetic_samples import DOMAINS, VARIATIONS, Domain, render_person
+from preprocess.synthetic.aligned import PATCH_SIZE, render_aligned_person
+from preprocess.synthetic.samples import DOMAINS, VARIATIONS, Domain, render_person
 
 VERSION = 1
 SIZES = (64, 128, 256)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from .synthetic_head import build_person
-from .synthetic_person import draw_identity
-from .synthetic_render import render
-from .synthetic_scene import Scene, direction_to_pitchyaw, eye_directions, head_rotation
+from preprocess.synthetic.head import build_person
+from preprocess.synthetic.person import draw_identity
+from preprocess.synthetic.render import render
+from preprocess.synthetic.scene import Scene, direction_to_pitchyaw, eye_directions, head_rotation
 
 VARIATIONS = {"calm": 0.2, "full": 1.0}
 EYE_IN_HEAD_LIMIT = np.deg2rad([22.0, 32.0])

@@ -26,15 +26,15 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .conversion import Conversion, add_converter, check_arguments
-from .face_patches import (
+from preprocess.conversion import Conversion, add_converter, check_arguments
+from preprocess.face_patches import (
     FaceCutter,
     LeftOut,
     Sample,
     cutter_from,
     read_image,
 )
-from .person_file import DamagedPerson
+from preprocess.person_file import DamagedPerson
 
 NAME = "gazecapture"
 SPLIT_FILE = "gazecapture_split.json"

@@ -27,13 +27,13 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from . import eth_xgaze_normalized as normalized
-from .conversion import Conversion, add_converter, check_arguments
-from .eth_xgaze_normalized import EYES_50, TO_GENERIC
-from .face_model import HeadPose, make_pose
-from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
-from .normalization import undistort_image
-from .person_file import DamagedPerson
+from preprocess.conversion import Conversion, add_converter, check_arguments
+from preprocess.datasets import eth_xgaze_normalized as normalized
+from preprocess.datasets.eth_xgaze_normalized import EYES_50, TO_GENERIC
+from preprocess.face_model import HeadPose, make_pose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.normalization import undistort_image
+from preprocess.person_file import DamagedPerson
 
 NAME = "eth-xgaze"
 UPSIDE_DOWN = (3, 6, 13)

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .synthetic_eyes import paint_eyes, paint_glasses
-from .synthetic_head import NECK_PIVOT, Person
-from .synthetic_scene import DISTANCE, Scene, View, head_rotation, light_direction, make_view
+from preprocess.synthetic.eyes import paint_eyes, paint_glasses
+from preprocess.synthetic.head import NECK_PIVOT, Person
+from preprocess.synthetic.scene import DISTANCE, Scene, View, head_rotation, light_direction, make_view
 
 NEAR, DEPTH_STEPS, INDEX_BITS = 380.0, 8.0, 17  # keys: depth in 1/8 mm above a point index
 _FAR = np.iinfo(np.int32).max

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, add_converter, check_arguments
-from .face_model import HeadPose
-from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
-from .normalization import label_to_vector, vector_to_label
+from preprocess.conversion import Conversion, add_converter, check_arguments
+from preprocess.face_model import HeadPose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.normalization import label_to_vector, vector_to_label
 
 NAME = "columbia"
 PATTERN = re.compile(r"(\d{4})_2m_(-?\d+)P_(-?\d+)V_(-?\d+)H\.jpg", re.IGNORECASE)

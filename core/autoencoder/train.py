@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from core.estimation import training_batches
-from core.pair_trainer import PairRecipe, PairTrainer
+from core.autoencoder.trainer import PairRecipe, PairTrainer
+from core.estimator.trainer import training_batches
 from core.tracking import progress_bar, say
 from dataset import IndexSampler
 from dataset_aligned import AlignedDataset

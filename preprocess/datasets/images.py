@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, run_arguments
-from .face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
-from .landmarks import landmark_file
-from .normalization import normalizing_rotation, warp_matrix
+from preprocess.conversion import Conversion, run_arguments
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from preprocess.landmarks import landmark_file
+from preprocess.normalization import normalizing_rotation, warp_matrix
 
 NAME = "images"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")

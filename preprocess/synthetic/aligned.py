@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .normalization import ST_ED, ffhq_matrix, homography_aligned_to_patch
-from .synthetic_eyes import lid_heights
-from .synthetic_head import EAR_ROWS, HEAD_ROWS, NECK_ROWS, Person, build_person
-from .synthetic_person import draw_identity
-from .synthetic_render import develop, draw_backdrop, paint, pose
-from .synthetic_samples import DOMAINS, draw_scene, scene_labels
-from .synthetic_scene import EYE_X, Scene, View, make_view
-from .synthetic_shapes import mouth_line, smooth
+from preprocess.normalization import ST_ED, ffhq_matrix, homography_aligned_to_patch
+from preprocess.synthetic.eyes import lid_heights
+from preprocess.synthetic.head import EAR_ROWS, HEAD_ROWS, NECK_ROWS, Person, build_person
+from preprocess.synthetic.person import draw_identity
+from preprocess.synthetic.render import develop, draw_backdrop, paint, pose
+from preprocess.synthetic.samples import DOMAINS, draw_scene, scene_labels
+from preprocess.synthetic.scene import EYE_X, Scene, View, make_view
+from preprocess.synthetic.shapes import mouth_line, smooth
 
 PATCH_SIZE = ST_ED.size  # pixels of the patch that the homographies lead to
 ROLL, OFF_AXIS = 12.0, 14.0  # degrees at most: of the physical camera, and of the face from its axis either way

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
-from .inspection import Check, Scan, open_file
-from .normalization import ST_ED, apply_homography
-from .page_plots import bar_chart, density_plot
-from .verify import verdict, verify
+from preprocess.inspect.plots import bar_chart, density_plot
+from preprocess.inspect.scan import Check, Scan, open_file
+from preprocess.inspect.verify import verdict, verify
+from preprocess.normalization import ST_ED, apply_homography
 
 GAZE, HEAD = "ffe000", "00c8ff"  # colours of the arrows
 ARROW = 70  # pixels of the patch that an arrow across the line of sight is long

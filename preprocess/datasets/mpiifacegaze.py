@@ -25,12 +25,12 @@ import numpy as np
 import scipy.io
 from numpy import ndarray
 
-from . import mpiifacegaze_normalized as normalized
-from .conversion import Conversion, add_converter, check_arguments
-from .face_model import EYE_CORNERS, HeadPose
-from .face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
-from .normalization import undistort_image
-from .person_file import DamagedPerson
+from preprocess.conversion import Conversion, add_converter, check_arguments
+from preprocess.datasets import mpiifacegaze_normalized as normalized
+from preprocess.face_model import EYE_CORNERS, HeadPose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.normalization import undistort_image
+from preprocess.person_file import DamagedPerson
 
 NAME = "mpiifacegaze"
 NUM_FIELDS = 28

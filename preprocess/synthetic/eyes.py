@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .synthetic_person import Identity
-from .synthetic_scene import DISTANCE, EYE_RADIUS, EYE_X, EYES, PUPIL_RADIUS, Scene, View, light_direction
+from preprocess.synthetic.person import Identity
+from preprocess.synthetic.scene import DISTANCE, EYE_RADIUS, EYE_X, EYES, PUPIL_RADIUS, Scene, View, light_direction
 
 SCLERA = np.array([0.80, 0.76, 0.73], np.float32)  # linear RGB
 TEAR_DUCT = np.array([0.42, 0.17, 0.15], np.float32)

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .audit import audit
-from .conversion import json_sha256
-from .inspection import Check, Scan, scan_file
-from .normalization import ST_ED, label_to_vector
-from .published import compare, find_published
+from preprocess.conversion import json_sha256
+from preprocess.inspect.audit import audit
+from preprocess.inspect.published import compare, find_published
+from preprocess.inspect.scan import Check, Scan, scan_file
+from preprocess.normalization import ST_ED, label_to_vector
 
 OURS = ("dataset", "version", "options")  # root attributes that our converters write
 BLANK = 3.0  # grey levels: an image that deviates less from its mean shows nothing

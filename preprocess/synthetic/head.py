@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from .synthetic_paint import (
+from preprocess.synthetic.paint import (
     beard_mask,
     brow_mask,
     crease_mask,
@@ -21,9 +21,9 @@ from .synthetic_paint import (
     strand_texture,
     tint,
 )
-from .synthetic_person import Identity
-from .synthetic_scene import EYE_RADIUS, EYE_X, EYE_Z
-from .synthetic_shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
+from preprocess.synthetic.person import Identity
+from preprocess.synthetic.scene import EYE_RADIUS, EYE_X, EYE_Z
+from preprocess.synthetic.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 
 HEAD_ROWS, EAR_ROWS, NECK_ROWS, LONG_ROWS = 200, 44, 60, 96
 NECK_PIVOT = np.array([0.0, 62.0, 72.0], np.float32)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray
 
-from .synthetic_person import Identity
-from .synthetic_scene import EYE_X
-from .synthetic_shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
+from preprocess.synthetic.person import Identity
+from preprocess.synthetic.scene import EYE_X
+from preprocess.synthetic.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 
 
 def _hair_edge(identity: Identity, angle: ndarray) -> ndarray:

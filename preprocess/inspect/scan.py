@@ -13,8 +13,8 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .face_model import GENERIC
-from .normalization import ST_ED, apply_homography, label_to_rotation
+from preprocess.face_model import GENERIC
+from preprocess.normalization import ST_ED, apply_homography, label_to_rotation
 
 ALIGNED = "ffhq-aligned"
 FIVE = (36, 39, 42, 45, 30, 48, 54)  # landmarks of the five points: corners of the eyes, nose tip, mouth corners

@@ -1,4 +1,4 @@
-"""The trainer of a small face encoder and generator; `core/pair.py` says what for. The recipe is ours.
+"""The trainer of a small face encoder and generator; `core/autoencoder/train.py` says what for. The recipe is ours.
 
 Source of the parts: `models/e4e.py` and `models/stylegan2.py`.
 """

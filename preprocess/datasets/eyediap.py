@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from .conversion import Conversion, add_converter, check_arguments
-from .eyediap_files import (
+from preprocess.conversion import Conversion, add_converter, check_arguments
+from preprocess.datasets.eyediap_files import (
     VIDEOS,
     Calibration,
     DamagedSession,
@@ -36,8 +36,8 @@ from .eyediap_files import (
     read_table,
     read_video,
 )
-from .face_model import HeadPose, make_pose
-from .face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.face_model import HeadPose, make_pose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
 
 NAME = "eyediap"
 TARGETS, HEADS = ("DS", "CS", "FT"), ("S", "M")

@@ -18,12 +18,12 @@ from types import ModuleType
 import numpy as np
 from numpy import ndarray
 
-from . import columbia, eth_xgaze, eyediap, gazecapture, images, mpiifacegaze
-from .conversion import Conversion, run_conversion
-from .face_model import RIGID, HeadPose
-from .face_patches import FaceCutter, LeftOut, Sample
-from .inspection import ALIGNED
-from .normalization import (
+from preprocess.conversion import Conversion, run_conversion
+from preprocess.datasets import columbia, eth_xgaze, eyediap, gazecapture, images, mpiifacegaze
+from preprocess.face_model import RIGID, HeadPose
+from preprocess.face_patches import FaceCutter, LeftOut, Sample
+from preprocess.inspect.scan import ALIGNED
+from preprocess.normalization import (
     apply_homography,
     ffhq_align,
     ffhq_quad,
@@ -32,7 +32,7 @@ from .normalization import (
     undistort_points,
     warp_matrix,
 )
-from .synthetic_aligned import five_points
+from preprocess.synthetic.aligned import five_points
 
 SIZE = 256
 COMMANDS: tuple[ModuleType, ...] = (

@@ -22,9 +22,9 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
-from .face_model import XGAZE_TILT, FaceModel, make_pose
-from .face_patches import MAX_GAZE, LeftOut, Sample
-from .normalization import (
+from preprocess.face_model import XGAZE_TILT, FaceModel, make_pose
+from preprocess.face_patches import MAX_GAZE, LeftOut, Sample
+from preprocess.normalization import (
     ETH_XGAZE,
     View,
     coverage,
@@ -36,7 +36,7 @@ from .normalization import (
     warp_image,
     warp_matrix,
 )
-from .person_file import READ_ERRORS, DamagedPerson
+from preprocess.person_file import READ_ERRORS, DamagedPerson
 
 DISTANCE = 1000.0  # mm, assumed, of the face from the camera and from its target
 FIELD = ETH_XGAZE.size * ETH_XGAZE.distance_mm / ETH_XGAZE.focal  # mm that a patch shows

@@ -1,0 +1,1 @@
+"""Gaze and head estimators: their training and their measurement."""

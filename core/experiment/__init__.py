@@ -1,0 +1,1 @@
+"""Redirected data, and the experiment that asks what they are worth."""

@@ -1,0 +1,1 @@
+"""Looking at a file of faces: is it fit for use, and what is in it?"""

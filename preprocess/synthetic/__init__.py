@@ -1,0 +1,1 @@
+"""The embedded data set: drawn faces with exact labels."""
