@@ -15,15 +15,16 @@ from pathlib import Path
 
 import train_facenet
 import train_st_ed
-from core import Config, ConfigError, sources
-from core.config_default import is_set
+from core import sources
+from core.config_default import Config, is_set
+from core.config_reader import ConfigError
 from core.config_rules import contradictions
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
+from core.files import atomic_write, file_sha256, read_json, read_text, require_writable
 from core.runtime import code_revision
 from core.tracking import say
 from dataset_augmented import FILE_NAME
 from models.load_pretrained_model import find_estimator_checkpoint
-from utils import atomic_write, file_sha256, require_writable
 
 # What may differ between two starts of one experiment.
 FREE_TO_CHANGE = {
@@ -88,7 +89,7 @@ class Cell:
 
     def outcome(self, variant: str) -> Outcome:
         """What the estimator's own evaluation found."""
-        report = json.loads(_report_file(self.estimator_folder(variant)).read_text())
+        report = read_json(_report_file(self.estimator_folder(variant)))
         errors = {name: {a: row[a]["mean"] for a in ANGLES} for name, row in report["datasets"].items()}
         return Outcome(self.num_labels, self.seed, variant, errors)
 
@@ -114,7 +115,7 @@ class Experiment:
                 if code:
                     return code
             report = self._report([cell for cell in self.cells if _is_done(cell)])
-        say(f"\n{report.read_text()}\nReport: {report}")
+        say(f"\n{read_text(report)}\nReport: {report}")
         return 0
 
     def _report(self, cells: Sequence[Cell]) -> Path:
@@ -201,7 +202,7 @@ def _is_measured(folder: Path) -> bool:
     report, file = _report_file(folder), find_estimator_checkpoint(folder)
     if not train_facenet.is_trained(str(folder)) or not report.is_file():
         return False
-    return json.loads(report.read_text())["sha256"] == file_sha256(file)
+    return read_json(report)["sha256"] == file_sha256(file)
 
 
 def _report_file(folder: Path) -> Path:
@@ -217,7 +218,7 @@ def _refuse_other_settings(config: Config, path: Path) -> None:
     """Raises ValueError if the folder holds an experiment that was made with other settings."""
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text()), _settings(config)
+    before, now = read_json(path), _settings(config)
     changed = [key for key, value in before["settings"].items() if key in now and now[key] != value]
     changed += [
         f"augmentation_variants[{name!r}]"
@@ -232,7 +233,7 @@ def _refuse_other_settings(config: Config, path: Path) -> None:
 
 
 def _note_settings(config: Config, path: Path) -> None:
-    known = json.loads(path.read_text())["variants"] if path.is_file() else {}
+    known = read_json(path)["variants"] if path.is_file() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         content = {"settings": _settings(config), "variants": known | dict(config.augmentation_variants)}

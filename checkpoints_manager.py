@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils import atomic_write, load_state, read_torch_file
+from core.files import atomic_write
+from utils import load_state, read_torch_file
 
 FORMAT_VERSION = 1
 

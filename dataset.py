@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
+from core.files import read_text
+
 _Handle = tuple[h5py.h5d.DatasetID, h5py.h5s.SpaceID, h5py.h5s.SpaceID]  # data set; file and memory space
 _MAX_LINES = 10
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
@@ -333,7 +335,7 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
         if not isinstance(text, str) or text == "{}":
             raise ValueError(f"{path}: no person split with it (attribute 'split'). Set a JSON file of parts.")
     else:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path)
     try:
         parts = json.loads(text)
     except ValueError as error:

@@ -5,7 +5,6 @@ An HDF5 file holds a group a person, named as in the source, with `image` (M, 3,
 and 0 for a redirected one. A real image comes before the redirected ones made from it. Source: ST-ED, release.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from core.files import atomic_write, read_json, write_json
 from core.tracking import progress_bar, say
-from utils import atomic_write, image_to_uint8
+from utils import image_to_uint8
 
 Recipe = Mapping[str, str | int | float]  # whatever decides the content of the file, each a root attribute
 
@@ -78,12 +78,11 @@ class RedirectedWriter:
             self._keep_or_remove()
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
-            with atomic_write(self.folder / "recipe.json") as temporary:
-                temporary.write_text(json.dumps(self.recipe, indent=2) + "\n")
+            write_json(self.folder / "recipe.json", self.recipe)
 
     def _keep_or_remove(self) -> None:
         try:
-            before = json.loads((self.folder / "recipe.json").read_text())
+            before = read_json(self.folder / "recipe.json")
         except (OSError, ValueError):  # a kill came before it was written
             before = {}
         different = [key for key in self.recipe.keys() | before if self.recipe.get(key) != before.get(key)]

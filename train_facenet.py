@@ -7,7 +7,6 @@ Source: ST-ED, release and supplementary.
 """
 
 import contextlib
-import json
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from core import Config, ConfigError, build, load_config, sources
-from core.config_default import is_set
+from core import build, sources
+from core.config_default import Config, is_set
+from core.config_reader import ConfigError, load_config
 from core.estimator.report import Estimates, measure, table, write_evaluation
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
+from core.files import file_sha256, read_json, require_writable, write_text
 from core.runtime import code_revision, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
 from dataset import GazeDataset, evaluation_pairs
@@ -32,7 +33,6 @@ from models.load_pretrained_model import (
     find_estimator_checkpoint,
     find_imagenet_weights,
 )
-from utils import atomic_write, file_sha256, require_writable
 
 if TYPE_CHECKING:
     import augmentation
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         notes = ["the same command goes on from the last saved state"] * training_state(run.folder).is_file()
         with contextlib.suppress(OSError):  # a full disk must not hide the first error
-            (run.folder / "error.txt").write_text(traceback.format_exc())
+            (run.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
             notes.append(f"details in {run.folder / 'error.txt'}")
         print(f"error: {sentence(error)}" + f" ({'; '.join(notes)})" * bool(notes), file=sys.stderr)
         return 1
@@ -115,7 +115,7 @@ class Run:
     def _facts(self) -> dict[str, object]:
         """What the report says of the estimator."""
         file = find_estimator_checkpoint(getattr(self.config, f"{self.which}_savepath"))
-        known = json.loads(facts_file(file).read_text()) if facts_file(file).is_file() else {}
+        known = read_json(facts_file(file)) if facts_file(file).is_file() else {}
         names = ("step", "num_steps", "data", "samples", "seed", "initialisation")
         return {
             "checkpoint": str(file),
@@ -210,7 +210,7 @@ def start_training(config: Config, which: str, device: torch.device) -> Estimato
     last = estimator_checkpoint(folder, config.estimator_num_steps)
     if last.is_file():
         say(f"Training is complete ({last}); choose another {key} to start over.")
-        known = json.loads(facts_file(last).read_text()) if facts_file(last).is_file() else {}
+        known = read_json(facts_file(last)) if facts_file(last).is_file() else {}
         _say_what_changed(known, vars(recipe(config, which)), which, "what was trained stays as it is")
         return None
     if found is not None:
@@ -250,7 +250,7 @@ def _check_facts(trainer: EstimatorTrainer, train_set: LabeledImages, which: str
 def _refuse_other_data(config: Config, which: str, train_set: LabeledImages) -> None:
     """Raises ValueError if the finished training in the folder was not on this data."""
     last = facts_file(estimator_checkpoint(getattr(config, f"{which}_savepath"), config.estimator_num_steps))
-    known = json.loads(last.read_text()) if last.is_file() else {}
+    known = read_json(last) if last.is_file() else {}
     if known.get("data", train_set.name) != train_set.name:
         raise ValueError(
             f"{which}_savepath: the estimator there was trained on '{known['data']}', not on '{train_set.name}'. "
@@ -318,8 +318,7 @@ def _train(
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     for leftover in (folder / "error.txt", *folder.glob("checkpoints/.*.tmp")):
         leftover.unlink(missing_ok=True)  # of a training that failed or was killed
-    with atomic_write(folder / "config.json") as temporary:
-        temporary.write_text(config.to_json())
+    write_text(folder / "config.json", config.to_json())
     pace = Pace(config.print_freq_train, config.estimator_test_interval, config.estimator_save_interval)
 
     def validate(estimator: nn.Module) -> dict[str, dict[str, float]]:

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
-from core import Config, ConfigError, build, load_config, sources
-from core.config_default import is_set
+from core import build, sources
+from core.config_default import Config, is_set
+from core.config_reader import ConfigError, load_config
 from core.estimator.trainer import training_state
 from core.evaluator import Measurements, evaluate
 from core.experiment.redirected import Generation
+from core.files import atomic_write, require_writable, write_text
 from core.report import Pictures, layer_weights_picture, picture_name, sample_pairs, write_report
 from core.runtime import REPOSITORY, code_revision, library_versions, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
@@ -29,7 +31,7 @@ from models.load_pretrained_model import find_estimator_checkpoint
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN
 from train_facenet import is_trained, train_configured
-from utils import atomic_write, require_writable, write_png
+from utils import write_png
 
 # Settings that do not change what is learned (the device and the threads: but for rounding).
 FREE_TO_CHANGE = {
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         last = saved_steps(run.folder)
         where = f"the last checkpoint is {last[-1]}.pt" if last else "there is no checkpoint yet"
         with contextlib.suppress(OSError):  # a full disk must not hide the first error
-            (run.folder / "error.txt").write_text(traceback.format_exc())
+            (run.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
             where += f"; details in {run.folder / 'error.txt'}"
         print(f"error: {sentence(error)} ({where})", file=sys.stderr)
         return 1
@@ -239,8 +241,7 @@ class Run:
         suffix = f"_{part}" if part else ""
         versions = {"command": sys.argv, "code_revision": self.facts["code_revision"], "libraries": library_versions()}
         for name, text in (("config", self.config.to_json()), ("environment", json.dumps(versions, indent=2) + "\n")):
-            with atomic_write(self.folder / f"{name}{suffix}.json") as temporary:
-                temporary.write_text(text)
+            write_text(self.folder / f"{name}{suffix}.json", text)
         snapshot(self.folder / f"source{suffix}.zip", self.folder)
 
 

@@ -1,18 +1,16 @@
 """Images, pictures and files: the few helpers that several rooms share."""
 
-import hashlib
-import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from core.files import atomic_write
 
 
 def image_to_float(image: Tensor) -> Tensor:
@@ -70,17 +68,6 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None
         container.mux(stream.encode())
 
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it on success and removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def read_torch_file(path: str | Path) -> object:
     """Contents of a PyTorch file, tensors on the CPU. Runs no code from the file.
 
@@ -120,24 +107,6 @@ def _what_it_is_instead(path: Path) -> str:
         "is a web page, not weights: sites put one before a large download, or in its place when too many ask for the "
         "file. Open the link in a browser and save what it then offers."
     )
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def require_writable(folder: str | Path, key: str) -> None:
-    """Raises OSError naming the setting `key` if the folder is not there and cannot be made, or cannot be written."""
-    folder = Path(folder)
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    try:
-        os.rmdir(tempfile.mkdtemp(dir=existing))  # what os.access says does not hold for root, nor for /proc
-    except OSError as error:
-        raise OSError(
-            f"{key}: {folder} cannot be written ({existing} is not a writable folder). Choose another."
-        ) from error
 
 
 def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core import Config, load_config, sources
+from core import sources
+from core.config_default import Config
+from core.config_reader import load_config
 from core.estimator.report import Estimates, measure
 from core.estimator.trainer import EstimatorTrainer, Pace
 from core.runtime import tune_cpu

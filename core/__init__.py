@@ -1,6 +1,1 @@
-"""The configuration, which every entry script reads first."""
-
-from core.config_default import Config
-from core.config_reader import ConfigError, load_config
-
-__all__ = ["Config", "ConfigError", "load_config"]
+"""Between command and network: settings, what they mean, training, evaluation, reports."""

@@ -1,6 +1,5 @@
 """Config to networks and what trains them; `core/sources.py` does the data."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from core import sources
 from core.adversary import LatentAdversary
 from core.autoencoder.train import PairRecipe, other_settings, train_pair
 from core.config_default import Config, is_set
+from core.files import file_sha256, read_json, require_writable
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
 from core.runtime import stop_on_signal
 from core.tracking import say
@@ -33,7 +33,6 @@ from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
-from utils import file_sha256, require_writable
 
 
 def build_redirector(config: Config) -> Redirector:
@@ -116,7 +115,7 @@ def build_estimator(config: Config, which: str) -> Estimator:
     estimator = load_estimator(path, backbone, key=f"{which}_savepath")
     file = find_estimator_checkpoint(path)
     # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
-    facts = json.loads(facts_file(file).read_text()) if facts_file(file).is_file() else {}
+    facts = read_json(facts_file(file)) if facts_file(file).is_file() else {}
     size, labels = facts.get("image_size", 128), facts.get("samples", 0)
     if which == "gazenet" and config.semi_supervised and labels > config.num_labeled_samples:
         say(

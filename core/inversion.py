@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.files import atomic_write
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
 from dataset import GazeDataset
 from dataset_aligned import AlignedDataset
 from models.recrop import estimator_view
-from utils import atomic_write, batch_to_device
+from utils import batch_to_device
 
 Recipe = Mapping[str, str | int | float]  # whatever decides the codes and the estimates
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from core.evaluator import Measurements
+from core.files import write_text
 from core.views import encode_pair
 from dataset import GazeDataset, evaluation_pairs
 from models.redirector import Redirector
-from utils import atomic_write, batch_to_device, image_grid, image_to_uint8, write_png, write_video
+from utils import batch_to_device, image_grid, image_to_uint8, write_png, write_video
 
 TILE = 128
 VIDEO_SIDE = 256
@@ -57,8 +58,7 @@ def write_report(folder: Path, results: Sequence[Measurements], facts: Mapping[s
         "datasets": {result.name: result.summary() for result in results},
     }
     for name, text in (("report.json", json.dumps(content, indent=2) + "\n"), ("report.md", _markdown(results, facts))):
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     return folder / "report.md"
 
 

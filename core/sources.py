@@ -8,6 +8,7 @@ import torch
 
 from core.config_default import Config, is_set
 from core.experiment.redirected import Generation, plan_generation
+from core.files import require_writable
 from core.tracking import say
 from dataset import (
     GazeDataset,
@@ -21,7 +22,6 @@ from dataset import (
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic.dataset import make_dataset, output_names
-from utils import require_writable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils import atomic_write
+from core.files import read_text, write_text
 
 
 class Tracker:
@@ -37,7 +37,7 @@ class Tracker:
     ) -> None:
         """metrics: TensorBoard tag -> value.  images: tag -> (H, W, 3) uint8 RGB."""
         if metrics:
-            with self._lines.open("a") as file:
+            with self._lines.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         if self._board is not None:
             for tag, value in metrics.items():
@@ -71,9 +71,8 @@ def _forget_after(path: Path, start: int) -> None:
     """Drop what steps from `start` on logged, and tests at `start`, which a resumed run makes again."""
     if not path.is_file():
         return
-    kept = [line for line in path.read_text().splitlines() if _is_before(line, start)]
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in kept))
+    kept = [line for line in read_text(path).splitlines() if _is_before(line, start)]
+    write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _is_before(line: str, start: int) -> bool:

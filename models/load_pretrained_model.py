@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_Weights
 
+from core.files import file_sha256
 from core.tracking import say
 from models.arcface import ArcFace
 from models.e4e import E4EEncoder
@@ -28,7 +29,7 @@ from models.pretrained_files import (
     tensors_by_name,
 )
 from models.stylegan2 import Generator
-from utils import file_sha256, load_state, read_torch_file, strip_module_prefix
+from utils import load_state, read_torch_file, strip_module_prefix
 
 BACKBONES: dict[str, Callable[[], Estimator]] = {
     "vgg16": GazeHeadNet,

@@ -6,7 +6,8 @@ from urllib.error import URLError
 import torch
 from torch import nn
 
-from utils import file_sha256, read_torch_file
+from core.files import file_sha256
+from utils import read_torch_file
 
 TRUNK = "alexnet-owt-7be5be79.pth"
 TRUNK_URL = f"https://download.pytorch.org/models/{TRUNK}"

@@ -31,6 +31,7 @@ from urllib.parse import quote
 import h5py
 from tqdm import tqdm
 
+from core.files import read_json, read_text, write_json, write_text
 from preprocess.face_patches import LeftOut, Sample, add_face_arguments
 from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
 from preprocess.person_file import DAMAGED, NOTHING, READ_ERRORS, SAMPLES, is_done, write_person
@@ -163,7 +164,7 @@ def _open_parts(parts: Path, recipe: Mapping[str, str | int]) -> None:
     """Make the folder of the persons that are done, without what another recipe or a kill left there."""
     note = parts / "recipe.json"
     try:
-        before = json.loads(note.read_text()) if parts.exists() else None
+        before = read_json(note) if parts.exists() else None
     except (OSError, ValueError):  # a kill came before it was written
         before = {}
     if before != recipe:
@@ -171,7 +172,7 @@ def _open_parts(parts: Path, recipe: Mapping[str, str | int]) -> None:
             tqdm.write(f"{parts}: begun with other options ({', '.join(differences(before, recipe))}); starting over.")
             shutil.rmtree(parts)
         parts.mkdir()
-        note.write_text(json.dumps(recipe))
+        write_json(note, recipe)
     for left in parts.glob(".*.tmp"):
         left.unlink()
 
@@ -266,8 +267,8 @@ def _write_split(conversion: Conversion, out: Path) -> None:
         return
     path, text = out.with_name(conversion.split_file), json.dumps(conversion.split) + "\n"
     if not path.exists():
-        path.write_text(text)
-    elif path.read_text() != text:
+        write_text(path, text)
+    elif read_text(path) != text:
         print(f"{path} holds another split and was kept; this data's own is the attribute 'split' of {out.name}.")
 
 

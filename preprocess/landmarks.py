@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.files import read_text
 from preprocess.normalization import apply_homography, warp_image
 
 Source = Callable[[ndarray, str], ndarray | None]
@@ -137,7 +138,7 @@ def read_landmarks(path: str | Path) -> ndarray | None:
 def _read_points(path: Path) -> ndarray:
     if path.suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".json":
         value = json.loads(text)
         value = value["landmarks"] if isinstance(value, dict) else value

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from core.files import read_json
 from preprocess.inspect.scan import blocks, layout_problems, open_file, read_attributes
 from preprocess.whole_file import FULL, check_out, megabytes, write_whole
 
@@ -230,7 +231,7 @@ def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
     if arguments.persons is not None:
         raise ValueError("--persons and --split both say which persons; give one of them.")
     try:
-        parts = json.loads(arguments.split.read_text(encoding="utf-8"))
+        parts = read_json(arguments.split)
         persons = parts[arguments.part]
     except OSError as error:
         raise OSError(f"--split: {arguments.split} cannot be read ({error.strerror}).") from error

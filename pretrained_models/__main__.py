@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 
 from checkpoints_manager import checkpoint_path, load_checkpoint
-from core import load_config
 from core.build import build_discriminator, build_redirector
+from core.config_reader import load_config
+from core.files import file_sha256
 from models.load_pretrained_model import (
     ARCFACE_FILE,
     E4E_FILE,
@@ -27,7 +28,6 @@ from models.load_pretrained_model import (
     load_stylegan2,
 )
 from models.perceptual import TRUNK, build_lpips
-from utils import file_sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 ST_ED_STEP = 206865

@@ -1,6 +1,11 @@
-"""The repository root is the import root, as it is for a user of the scripts."""
+"""Long tests get a longer time limit than pyproject.toml gives the others."""
 
-import sys
-from pathlib import Path
+import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+SLOW_SECONDS = 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))

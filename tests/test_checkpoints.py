@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
+from core.files import atomic_write
 from tests.tiny import random_batch, tiny_trainer
-from utils import atomic_write, read_torch_file
+from utils import read_torch_file
 
 
 def save(folder: Path, step: int, keep: int = 0) -> Path:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import core
 import train_facenet
 from core.config_default import Config, is_set
 from core.config_reader import ConfigError, load_config
@@ -110,10 +109,6 @@ def refusal(*argv: str) -> str:
     with pytest.raises(ConfigError) as error:
         load_config(argv)
     return str(error.value)
-
-
-def test_the_package_exports_three_names() -> None:
-    assert sorted(core.__all__) == ["Config", "ConfigError", "load_config"]
 
 
 def test_importing_loads_no_torch_and_writes_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from core import Config, sources
+from core import sources
+from core.config_default import Config
 from dataset_aligned import AlignedDataset
 from preprocess.__main__ import main as preprocess
 from tests import (

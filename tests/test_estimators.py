@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import Config, sources
+from core import sources
+from core.config_default import Config
 from core.estimator import trainer as estimation
 from core.estimator.report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
 from core.estimator.trainer import EstimatorTrainer, Pace, Recipe, Validate, lr_factor, training_state, vary_colours
+from core.files import file_sha256
 from core.tracking import Tracker
 from dataset import GazeDataset
 from models import load_pretrained_model
@@ -32,7 +34,6 @@ from models.load_pretrained_model import (
     load_imagenet_weights,
 )
 from tests.formula import assert_golden, fill, uniform
-from utils import file_sha256
 
 GOLDENS = Path(__file__).parent / "goldens"
 PUBLISHED = {"vgg16": "gazeheadnet_vgg", "resnet50": "gazehead_resnet50"}

@@ -14,7 +14,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from core import Config, load_config, sources
+from core import sources
+from core.config_default import Config
+from core.config_reader import load_config
 from core.estimator import report as estimator_report
 from core.estimator.trainer import EstimatorTrainer, training_state
 from models.load_pretrained_model import (

@@ -11,6 +11,7 @@ import torch
 import torchvision
 
 from core import build
+from core.files import file_sha256
 from models import perceptual, stylegan2
 from models.arcface import ArcFace
 from models.e4e import E4EEncoder
@@ -22,7 +23,6 @@ from tests import test_train_st_ed
 from tests.test_train_st_ed import equal
 from tests.tiny import SIZE, tiny_pair
 from train_st_ed import main
-from utils import file_sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 setup = test_train_st_ed.setup  # the fixture: a folder with data, estimators and config.json

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from checkpoints_manager import saved_steps
-from core import Config
+from core.config_default import Config
 from tests.tiny import write_dataset
 from train_st_ed import main
 

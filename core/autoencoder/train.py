@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 
 from core.autoencoder.trainer import PairRecipe, PairTrainer
 from core.estimator.trainer import training_batches
+from core.files import atomic_write
 from core.tracking import progress_bar, say
 from dataset import IndexSampler
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg
 from models.recrop import estimator_view
-from utils import atomic_write, batch_to_device, image_to_float, read_torch_file
+from utils import batch_to_device, image_to_float, read_torch_file
 
 LOG_EVERY = SAVE_EVERY = 200  # steps
 MEAN_IMAGE_SAMPLES = 2000

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from core.files import atomic_write, write_text
 from core.tracking import progress_bar
 from dataset import GazeDataset
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
-from utils import atomic_write, image_to_float
+from utils import image_to_float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,8 +125,7 @@ def write_evaluation(folder: Path, results: Sequence[Estimates], facts: Mapping[
             with atomic_write(folder / plot_name(result.name, kind)) as temporary:
                 draw(result).savefig(temporary, format="png", dpi=100)
     for name, text in reversed(texts.items()):  # report.json last: it says that the rest is there
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     return folder / "report.md"
 
 

@@ -3,7 +3,6 @@
 Source: ST-ED, section 4, its supplementary and its release.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
+from core.files import atomic_write, file_sha256, write_json
 from core.runtime import autocast, step_generator
 from core.tracking import Tracker, progress_bar, say
 from core.trainer import mirrored
@@ -29,7 +29,7 @@ from models.load_pretrained_model import (
     facts_file,
     load_imagenet_weights,
 )
-from utils import atomic_write, batch_to_device, file_sha256, load_state, read_torch_file
+from utils import batch_to_device, load_state, read_torch_file
 
 FORMAT_VERSION = 1
 # The compact networks see few persons: skin and light must not matter.
@@ -373,7 +373,6 @@ def _tags(validation: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 def _write_checkpoint(path: Path, estimator: nn.Module, facts: Mapping[str, object]) -> None:
     """A bare state dict, as published, and the facts beside it."""
     state = {key: value.cpu().contiguous() for key, value in estimator.state_dict().items()}
-    with atomic_write(facts_file(path)) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(facts_file(path), facts)
     with atomic_write(path) as temporary:
         torch.save(state, temporary)

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.files import file_sha256
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
 from dataset import GazeDataset
 from dataset_augmented import FORMAT_VERSION, Recipe, RedirectedWriter, is_complete, remove_parts
 from models.geometry import angular_error_deg
 from models.redirector import Redirector
-from utils import batch_to_device, file_sha256, image_to_uint8
+from utils import batch_to_device, image_to_uint8
 
 ANGLES = ("gaze pitch", "gaze yaw", "head pitch", "head yaw")
 MAX_REDRAWS = 1000

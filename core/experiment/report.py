@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import atomic_write
+from core.files import atomic_write, write_text
 
 ANGLES = ("gaze", "head")
 BASELINE = "labels alone"
@@ -52,8 +52,7 @@ def write_augmentation_report(folder: Path, outcomes: Sequence[Outcome], facts: 
         "augmentation.md": _markdown(outcomes, facts),
     }
     for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     with atomic_write(folder / "augmentation.png") as temporary:
         _draw(outcomes, temporary)
     return folder / "augmentation.md"

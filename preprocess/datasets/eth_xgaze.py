@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.files import read_json
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import eth_xgaze_normalized as normalized
 from preprocess.datasets.eth_xgaze_normalized import EYES_50, TO_GENERIC
@@ -256,7 +256,7 @@ def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
     if not path.is_file():
         return {"train": persons}
     try:
-        return {part: [Path(name).stem for name in names] for part, names in json.loads(path.read_text()).items()}
+        return {part: [Path(name).stem for name in names] for part, names in read_json(path).items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no split such as {{'train': ['subject0000.h5', ...]}} ({error}).") from error
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from core.files import read_text
+
 VIDEOS = ("rgb_vga", "rgb_hd")
 _SESSION = re.compile(r"(\d{1,2})_([AB])_(DS|CS|FT)_([SM])")
 _STATES = Path("Annotations/GazeState/GazeStateExport/Data")
@@ -71,7 +73,7 @@ def find_sessions(raw: Path) -> list[Session]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return read_text(path).splitlines()
     except FileNotFoundError as error:
         raise DamagedSession(f"no {path.name}") from error
     except OSError as error:

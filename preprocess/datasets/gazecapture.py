@@ -15,7 +15,6 @@ Source: Krafka et al., CVPR 2016, and the notes that come with the data.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.files import read_json
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.face_patches import (
     FaceCutter,
@@ -119,7 +119,7 @@ def _in_box(point: ndarray, x: float, y: float, width: float, height: float, mar
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise DamagedPerson(f"no {path.name}") from error
     except (OSError, ValueError) as error:
@@ -185,7 +185,7 @@ def read_focal_lengths(path: Path | None) -> dict[str, float]:
     if path is None:
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         lengths = {str(device).lower(): float(pixels) for device, pixels in found.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).') from error

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.io
 from numpy import ndarray
 
+from core.files import read_text
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import mpiifacegaze_normalized as normalized
 from preprocess.face_model import EYE_CORNERS, HeadPose
@@ -137,7 +138,7 @@ class MPIIFaceGaze:
         folder = self.raw / person
         text, calibration = folder / f"{person}.txt", read_calibration(folder / "Calibration")
         try:
-            lines = text.read_text(encoding="utf-8").splitlines()
+            lines = read_text(text).splitlines()
         except (OSError, ValueError) as error:
             raise DamagedPerson(f"{text.name} cannot be read: {error}") from error
         if calibration.problem:

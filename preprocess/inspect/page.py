@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
+from core.files import write_text
 from preprocess.inspect.plots import bar_chart, density_plot
 from preprocess.inspect.scan import Check, Scan, open_file
 from preprocess.inspect.verify import verdict, verify
@@ -179,11 +180,9 @@ def make_page(path: Path, out: Path, persons: int = 12, columns: int = 8, per_pe
             f"<details><summary>by name ({len(counts)})</summary>{_rows(counts, 'counts')}</details>",
             f"<h2>Attributes</h2>{_rows([(key, str(value)[:2000]) for key, value in attributes])}",
         ]
-    from utils import atomic_write  # it imports torch, which commands and workers can do without
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+    write_text(out, "\n".join(parts))
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -35,6 +35,7 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.files import write_text
 from preprocess.synthetic.aligned import PATCH_SIZE, render_aligned_person
 from preprocess.synthetic.samples import DOMAINS, VARIATIONS, Domain, render_person
 
@@ -216,7 +217,7 @@ def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: 
         results.close()
         bar.close()
     ids = [DOMAINS[0].person_id(i) for i in range(persons)]
-    (folder / SPLIT_FILE).write_text(json.dumps(split_persons(ids), indent=1) + "\n")
+    write_text(folder / SPLIT_FILE, json.dumps(split_persons(ids), indent=1) + "\n")
     _write_picture(folder / SHEET_FILE, contact_sheet(sheet))
 
 

@@ -1,0 +1,107 @@
+"""What every command shares: the user's mistakes, exit codes, error.txt, Ctrl-C. Imports nothing that is slow."""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+DONE, FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130  # exit codes
+
+
+class UserError(ValueError):
+    """What the user can mend: where it is, what was found there, what was expected, and what to do.
+
+    where: the file, setting or flag.  The text is 'where: found, expected so. Remedy'; given alone, `where` is all
+    of it. Whatever else is raised is a mistake of this program, and shows its traceback.
+    """
+
+    def __init__(self, where: str, found: str = "", expected: str = "", remedy: str = "") -> None:
+        text = where + f": {found}" * bool(found) + f", expected {expected}" * bool(expected)
+        if remedy:
+            text += ("" if text.endswith((".", "\n")) else ".") + f" {remedy}"
+        elif found and not text.endswith("."):
+            text += "."
+        super().__init__(text)  # one argument: so it survives pickling, and PyTorch's loader processes
+
+
+class Run(Protocol):
+    """What a command prepares and then does."""
+
+    @property
+    def folder(self) -> Path:
+        """Where error.txt goes if it fails."""
+        ...
+
+    def go(self) -> int:
+        """Do it; returns the exit code."""
+        ...
+
+    def whereabouts(self) -> str:
+        """What is said beside an error: from where the same command goes on, or ''."""
+        ...
+
+
+def run_command(prepare: Callable[[], Run]) -> int:
+    """Prepare a run, which writes nothing, and go; returns the exit code.
+
+    0; 1 where a run had begun and failed; 2 for input that cannot be used; 130 if the user stopped it.
+    What `prepare` imports is imported in here, so that Ctrl-C is answered without a traceback from the start.
+    """
+    use_any_terminal()
+    try:
+        run = prepare()
+    except KeyboardInterrupt:
+        return STOPPED
+    except Exception as error:
+        if not is_foreseen(error):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return UNUSABLE
+    try:
+        return run.go()
+    except KeyboardInterrupt:
+        return STOPPED
+    except Exception as error:
+        _report(run, error)
+        return FAILED
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether an error is the user's or the machine's (a full disk, no memory), or a training that diverged.
+
+    The sentence is then enough; of all others the traceback is wanted.
+    """
+    out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported for this
+    killed = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    return isinstance(error, UserError | OSError | FloatingPointError | MemoryError) or out_of_memory or killed
+
+
+def _report(run: Run, error: Exception) -> None:
+    """One sentence on the error stream, and the traceback in error.txt; there, too, if it was not foreseen."""
+    details, notes = traceback.format_exc(), []
+    with contextlib.suppress(OSError):  # a full disk must not hide the first error
+        if whereabouts := run.whereabouts():
+            notes.append(whereabouts)
+        path = run.folder / "error.txt"
+        path.write_bytes(details.encode("utf-8", "backslashreplace"))
+        notes.append(f"details in {path}")
+    if not is_foreseen(error):
+        print(details, file=sys.stderr)
+    print(f"error: {sentence(error)}" + f" ({'; '.join(notes)})" * bool(notes), file=sys.stderr)
+
+
+def sentence(error: BaseException) -> str:
+    """The message without the traceback that a loader process puts before it."""
+    text = str(error) or type(error).__name__
+    if "Original Traceback" not in text:
+        return text
+    return text.strip().splitlines()[-1].removeprefix("core.command.UserError: ")
+
+
+def use_any_terminal() -> None:
+    """Let a terminal show what it can of any text, and the rest as escapes: no name and no sign may end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a notebook or a test put its own in place
+            stream.reconfigure(errors="backslashreplace")

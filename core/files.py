@@ -1,0 +1,74 @@
+"""Files: written whole or not at all, text in UTF-8 whatever the locale. Imports no torch."""
+
+import codecs
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.command import UserError
+
+_ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it on success and removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8; what has no UTF-8, as a stray byte of a file's name, as a backslash escape."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in whatever its byte-order mark says; undecodable bytes as backslash escapes.
+
+    Raises OSError where it cannot be read.
+    """
+    content = path.read_bytes()
+    encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
+    return content.decode(encoding, "backslashreplace").replace("\r\n", "\n")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write plain data as JSON, whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, with or without a byte-order mark.
+
+    Raises OSError where it cannot be read, ValueError (of json) where it is none.
+    """
+    return json.loads(read_text(path))
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(folder: str | Path, key: str) -> None:
+    """Raises UserError naming the setting `key` if the folder cannot be made or written."""
+    folder = Path(folder)
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=existing))  # what os.access says does not hold for root, nor for /proc
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            key, f"{folder} cannot be written ({existing} is not a writable folder: {reason})", remedy="Choose another."
+        ) from error
