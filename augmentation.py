@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import train_facenet
-import train_st_ed
 from core import sources
 from core.config_default import Config, is_set
 from core.config_reader import ConfigError
 from core.config_rules import contradictions
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.files import atomic_write, file_sha256, read_json, read_text, require_writable
+from core.prepare import prepare as prepare_redirector
 from core.runtime import code_revision
 from core.tracking import say
 from dataset_augmented import FILE_NAME
@@ -192,8 +192,8 @@ def _stages(cell: Cell) -> Iterator[int]:
             continue
         checkpoint = cell.folder / "redirector" / "checkpoints" / f"{cell.config.num_training_steps}.pt"
         if not checkpoint.is_file():
-            yield train_st_ed.prepare(cell.redirector()).go()
-        yield train_st_ed.prepare(cell.redirection(variant)).go()
+            yield prepare_redirector(cell.redirector()).go()
+        yield prepare_redirector(cell.redirection(variant)).go()
         yield train_facenet.prepare(cell.estimator(variant)).go()
 
 

@@ -1,21 +1,22 @@
 """Config to networks and what trains them; `core/sources.py` does the data."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from core import sources
-from core.adversary import LatentAdversary
+from core.adversary import Adversary, ImageAdversary, LatentAdversary
 from core.autoencoder.train import PairRecipe, other_settings, train_pair
 from core.config_default import Config, is_set
 from core.files import file_sha256, read_json, require_writable
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
+from core.objective import Objective
 from core.runtime import stop_on_signal
 from core.tracking import say
-from core.trainer import Cadence, RedirectionTrainer
+from core.trainer import Cadence, StepSettings
 from dataset_aligned import AlignedDataset
 from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator, PatchDiscriminator
@@ -81,7 +82,7 @@ def _build_redirtrans_gan(config: Config) -> ReDirTransGAN:
         generator = other
     generator.checkpointing = config.checkpoint_generator
     torch.manual_seed(config.seed)
-    return ReDirTransGAN(
+    redirector = ReDirTransGAN(
         encoder,
         generator,
         latent_avg,
@@ -90,19 +91,68 @@ def _build_redirtrans_gan(config: Config) -> ReDirTransGAN:
         deprojector_hidden=config.deprojector_width,
         prior=config.layer_weights_prior,
     )
+    redirector.frozen_files = _frozen_files(config)
+    return redirector
+
+
+def _frozen_files(config: Config) -> dict[str, Path]:
+    """The files of the frozen networks, by key."""
+    keys = ("e4e_weights", "stylegan2_weights")
+    return {key: Path(path) for key in keys if is_set(path := getattr(config, key))}
 
 
 def build_discriminator(config: Config, redirector: Redirector) -> nn.Module:
-    """Of images; of W+ codes for redirtrans-gan."""
+    """Of images, or of the latent codes of a redirector that has a source of them."""
     torch.manual_seed(config.seed + 1)
-    if isinstance(redirector, ReDirTransGAN):
-        return LatentDiscriminator(redirector.decoder.style_dim)
+    if source := redirector.code_source():
+        return LatentDiscriminator(source.style_dim)
     return PatchDiscriminator(config.discriminator_width)
 
 
-def needs_training_estimator(config: Config) -> bool:
-    """Whether a redirection term of the losses has a weight, or the labels are to be those of the inversions."""
-    relabels = config.redirector == "redirtrans-gan" and config.relabel_inversions
+def build_adversary(config: Config, redirector: Redirector, discriminator: nn.Module) -> Adversary:
+    """What the discriminator is asked in a step."""
+    if source := redirector.code_source():
+        return LatentAdversary(discriminator, redirector, source, config.seed)
+    return ImageAdversary(discriminator, config.precision)
+
+
+def build_objective(
+    config: Config,
+    redirector: Redirector,
+    adversary: Adversary,
+    estimator: nn.Module | None,
+    lpips: nn.Module | None,
+    arcface: ArcFace | None,
+) -> Objective:
+    return Objective(
+        loss_weights(config),
+        estimator,
+        lpips,
+        arcface,
+        semi_supervised=config.semi_supervised,
+        relabeled=redirector.wants_codes and config.relabel_inversions,
+        needs_image=adversary.sees_images,
+    )
+
+
+def step_settings(config: Config, device: torch.device) -> StepSettings:
+    return StepSettings(
+        learning_rate=learning_rate_schedule(config),
+        weight_decay=config.l2_reg,
+        adversarial_warmup_steps=config.discriminator_warmup_steps,
+        mirror=config.mirror_augmentation,
+        precision=config.precision,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def needs_training_estimator(config: Config, wants_codes: bool) -> bool:
+    """Whether a redirection term of the losses has a weight, or the labels are to be those of the inversions.
+
+    wants_codes: the redirector is trained on inversions.
+    """
+    relabels = wants_codes and config.relabel_inversions
     return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss or relabels)
 
 
@@ -154,7 +204,7 @@ def train_missing_pair(
 
     Raises OSError, ValueError or FloatingPointError; KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    held_out = sources.open_source(config, sources.VALIDATION, faces=True)
+    held_out = sources.open_faces(config, sources.VALIDATION)
     with stop_on_signal() as stop:
         done = train_pair(
             faces,
@@ -175,19 +225,21 @@ def train_missing_pair(
 def build_inverted(
     config: Config,
     dataset: AlignedDataset,
-    redirector: ReDirTransGAN,
+    redirector: Redirector,
+    frozen: Mapping[str, str],
     estimator: Estimator | None,
     device: torch.device,
 ) -> InvertedDataset:
     """The training faces with their W+ codes, which are computed now where they are not cached yet.
 
+    frozen: key -> sha256 of the files that the redirector is built around.
     Raises OSError or ValueError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
     """
     recipe = inversion_recipe(
         dataset,
         patch_size=config.image_size,
-        weights_sha256=file_sha256(Path(config.e4e_weights)),
-        generator_sha256=file_sha256(Path(config.stylegan2_weights)) if is_set(config.stylegan2_weights) else "",
+        weights_sha256=frozen.get("e4e_weights", ""),
+        generator_sha256=frozen.get("stylegan2_weights", ""),
         estimator_sha256=estimator_hashes(config)["gazenet"] if config.relabel_inversions else "",
     )
     parent = Path(config.inversions_path) if is_set(config.inversions_path) else dataset.path.parent / "inversions"
@@ -208,10 +260,9 @@ def build_inverted(
     return InvertedDataset(dataset, folder, relabel=config.relabel_inversions)
 
 
-def frozen_hashes(config: Config) -> dict[str, str]:
+def frozen_hashes(redirector: Redirector) -> dict[str, str]:
     """sha256 of the frozen files that a redirector is built around: they are named, not stored again."""
-    keys = ("e4e_weights", "stylegan2_weights") if config.redirector == "redirtrans-gan" else ()
-    return {key: file_sha256(Path(getattr(config, key))) for key in keys if is_set(getattr(config, key))}
+    return {key: file_sha256(path) for key, path in redirector.frozen_files.items()}
 
 
 def estimator_hashes(config: Config) -> dict[str, str]:
@@ -265,7 +316,7 @@ def build_arcface(config: Config) -> ArcFace | None:
 
     Raises FileNotFoundError if it is missing in a training that weighs identity, ValueError if it does not fit.
     """
-    if not is_set(config.arcface_weights):
+    if not is_set(config.arcface_weights) or config.redirector != "redirtrans-gan":
         return None
     if not Path(config.arcface_weights).is_file() and not (config.coeff_identity_loss and not config.skip_training):
         say(f"identity_similarity is left out: arcface_weights ({config.arcface_weights}) is not there.")
@@ -283,29 +334,6 @@ def learning_rate_schedule(config: Config) -> Callable[[int], float]:
         return config.lr * warmup * config.decay ** (step // config.decay_steps)
 
     return rate
-
-
-def build_trainer(
-    config: Config, redirector: Redirector, discriminator: nn.Module, estimator: nn.Module | None, device: torch.device
-) -> RedirectionTrainer:
-    trainer = RedirectionTrainer(
-        redirector,
-        discriminator,
-        estimator,
-        weights=loss_weights(config),
-        learning_rate=learning_rate_schedule(config),
-        weight_decay=config.l2_reg,
-        adversarial_warmup_steps=config.discriminator_warmup_steps,
-        semi_supervised=config.semi_supervised,
-        mirror=config.mirror_augmentation,
-        precision=config.precision,
-        seed=config.seed,
-        device=device,
-    )
-    if isinstance(redirector, ReDirTransGAN):
-        trainer.latent_adversary = LatentAdversary(discriminator, redirector.decoder, config.seed)
-        trainer.relabeled = config.relabel_inversions
-    return trainer
 
 
 def cadence(config: Config) -> Cadence:

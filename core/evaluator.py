@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from core.tracking import progress_bar
-from core.views import encode_pair, look
 from dataset import GazeDataset, evaluation_pairs
 from dataset_aligned import moved_crop
 from models.arcface import ArcFace, align_points, face_crop
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
+from models.recrop import look
 from models.redirector import Encoding, Redirector
 from utils import batch_to_device, image_to_float
 
@@ -47,6 +47,10 @@ class Measurements:
                 error = float(value.std(ddof=1) / np.sqrt(len(value))) if len(value) > 1 else 0.0
                 rows[name] = {"mean": float(value.mean()), "standard_error": error, "count": len(value)}
         return rows
+
+    def tags(self) -> dict[str, float]:
+        """Means under their TensorBoard tags."""
+        return {f"{self.name}/{name}": row["mean"] for name, row in self.summary().items()}
 
     def ratio(self, metric: str, baseline: str) -> float:
         """Mean of one metric over the mean of another."""
@@ -91,8 +95,8 @@ def evaluate(
             del values[name]
         for name, value in values.items():
             collected.setdefault(name, []).append(value)
-    values = {name: torch.cat(parts).double().cpu().numpy() for name, parts in collected.items()}
-    return Measurements(dataset.name, pairs, dataset.person_of[pairs[:, 0]], values)
+    of_all = {name: torch.cat(parts).double().cpu().numpy() for name, parts in collected.items()}
+    return Measurements(dataset.name, pairs, dataset.person_of[pairs[:, 0]], of_all)
 
 
 def measure(
@@ -113,7 +117,7 @@ def measure(
     (all factors rotated to b's estimated conditions).
     """
     image_b = batch["image_b"]
-    a, b = encode_pair(redirector, batch)
+    a, b = redirector.encode_pair(batch)
     values = {f"{name}_a": angular_error_deg(a.conditions[name], batch[f"{name}_a"]) for name in ("gaze", "head")}
     to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
     images = {
@@ -166,11 +170,11 @@ def _induced_errors(
 
 
 def _concatenate(encodings: list[Encoding]) -> Encoding:
-    first = encodings[0]
+    first, rest = encodings[0], [e.remainder for e in encodings if e.remainder is not None]
     return Encoding(
         {name: torch.cat([e.conditions[name] for e in encodings]) for name in first.conditions},
         {name: torch.cat([e.embeddings[name] for e in encodings]) for name in first.embeddings},
-        None if first.remainder is None else torch.cat([e.remainder for e in encodings]),
+        torch.cat(rest) if rest else None,
     )
 
 

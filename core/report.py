@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.evaluator import Measurements
 from core.files import write_text
-from core.views import encode_pair
+from core.tracking import say
 from dataset import GazeDataset, evaluation_pairs
 from models.redirector import Redirector
 from utils import batch_to_device, image_grid, image_to_uint8, write_png, write_video
@@ -92,6 +92,25 @@ def _markdown(results: Sequence[Measurements], facts: Mapping[str, object]) -> s
     return "\n".join(lines)
 
 
+def print_result(results: Sequence[Measurements]) -> None:
+    """The figures that matter, a line a data set."""
+    say("\nredirection error in degrees (relative to the angle between source and target labels)")
+    for result in results:
+        summary = result.summary()
+        parts = []
+        for name in ("gaze", "head"):
+            relative, blind = (
+                result.ratio(f"{name}_{kind}", f"{name}_pair_angle") for kind in ("redirection", "label_blind")
+            )
+            mean = summary[f"{name}_redirection"]["mean"]
+            parts.append(f"{name} {mean:.2f} ({relative:.3f}, label-blind {blind:.3f})")
+        means = {name: summary[name]["mean"] for name in ("l1", "l1_person_mean")}
+        parts.append(f"L1 {means['l1']:.3f} (person's mean image {means['l1_person_mean']:.3f})")
+        if "identity_kept" in summary:
+            parts.append(f"identity kept {summary['identity_kept']['mean']:.0%}")
+        say(f"  {result.name:9} {'; '.join(parts)}")
+
+
 def _order(name: str) -> int:
     return list(MEANINGS).index(name) if name in MEANINGS else len(MEANINGS)
 
@@ -113,7 +132,7 @@ class Pictures:
 
     def __init__(self, dataset: GazeDataset, pairs: np.ndarray, device: torch.device) -> None:
         self.persons = [dataset.person_ids[p] for p in dataset.person_of[pairs[:, 0]]]
-        items = [dataset[tuple(map(int, pair))] for pair in pairs]
+        items = [dataset[int(a), int(b)] for a, b in pairs]
         self.batch = batch_to_device({name: torch.stack([item[name] for item in items]) for name in items[0]}, device)
 
     @torch.no_grad()
@@ -121,7 +140,7 @@ class Pictures:
         """(P, 4, 3, S, S): source, target, gaze and head redirected to the target's labels, all factors."""
         redirector.eval()
         batch = self.batch
-        a, b = encode_pair(redirector, batch)
+        a, b = redirector.encode_pair(batch)
         to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
         to_all = redirector.rotate(a, b.conditions)
         images = batch["image_a"], batch["image_b"], redirector.decode(to_labels), redirector.decode(to_all)

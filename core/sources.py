@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from core.command import UserError
 from core.config_default import Config, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import require_writable
@@ -45,14 +47,15 @@ TESTS = (
 )
 
 
-def make_missing_data(config: Config) -> None:
+def make_missing_data(config: Config, *, faces: bool = False) -> None:
     """Make the embedded data set if `synthetic_data` is set and gazecapture_file is not there.
 
-    Raises ValueError if its name is none of the embedded files', or another of them is there; OSError if the folder
+    faces: and the aligned faces, where gazecapture_aligned_file is set.
+    Raises UserError if its name is none of the embedded files', or another of them is there; OSError if the folder
     cannot be written.
     """
     path, aligned = Path(config.gazecapture_file), Path(config.gazecapture_aligned_file)
-    with_faces = config.redirector == "redirtrans-gan" and is_set(config.gazecapture_aligned_file)
+    with_faces = faces and is_set(config.gazecapture_aligned_file)
     if not config.synthetic_data or (path.exists() and (aligned.exists() or not with_faces)):
         return
     size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
@@ -60,13 +63,13 @@ def make_missing_data(config: Config) -> None:
     if with_faces:
         aligned_size = _embedded_size("gazecapture_aligned_file", aligned, "GazeCapture_aligned_{}.h5")
         if aligned.parent != path.parent:
-            raise ValueError(
+            raise UserError(
                 f"gazecapture_aligned_file: to have it made, put it beside gazecapture_file, in {path.parent}."
             )
     present = [path.parent / name for name in output_names(size, aligned_size) if (path.parent / name).exists()]
     if present:
         missing = path if not path.exists() else aligned
-        raise ValueError(f"{missing} is not there, but {present[0]} is. Remove it, or set another folder.")
+        raise UserError(f"{missing} is not there, but {present[0]} is. Remove it, or set another folder.")
     require_writable(path.parent, "gazecapture_file")
     say(f"Making the embedded data set in {path.parent} ...")
     make_dataset(
@@ -84,12 +87,12 @@ def _embedded_size(key: str, path: Path, pattern: str) -> int:
     """The size in the name of a file of the embedded data set."""
     sizes = {pattern.format(size): size for size in (64, 128, 256)}
     if path.name not in sizes:
-        raise ValueError(f"{key}: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
+        raise UserError(f"{key}: {path} is not there; to have it made, call it one of {', '.join(sizes)}.")
     return sizes[path.name]
 
 
 def build_training_set(config: Config, *, faces: bool = False) -> GazeDataset:
-    """The training persons. Raises FileNotFoundError or ValueError: without it there is no training.
+    """The training persons. Raises UserError: without it there is no training.
 
     faces: as aligned faces, an AlignedDataset.
     """
@@ -99,7 +102,7 @@ def build_training_set(config: Config, *, faces: bool = False) -> GazeDataset:
 def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedDataset:
     """What an estimator is trained on: the redirected data set where one is named, else the training persons.
 
-    Raises FileNotFoundError or ValueError if it cannot be read.
+    Raises UserError if it cannot be read.
     """
     if not is_set(config.redirected_file):
         return build_training_set(config)
@@ -116,7 +119,7 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
     in_pairs: images are redirected to others of the same person, so single ones are of no use.
     faces: as aligned faces, AlignedDatasets.
 
-    Raises ValueError if a configured file is there and cannot be read.
+    Raises UserError if a configured file is there and cannot be read.
     """
     sets = []
     for source in TESTS:
@@ -162,13 +165,35 @@ def _can_be_evaluated(dataset: GazeDataset) -> bool:
 def open_source(config: Config, source: Source, faces: bool = False) -> GazeDataset:
     """One data set; says how many images and persons it has and which persons it lacks.
 
-    faces: as aligned faces, from their own file if that is set.
-    Raises FileNotFoundError or ValueError if the file or its person split cannot be read.
+    faces: as aligned faces, see `open_faces`.
+    Raises UserError if the file or its person split cannot be read.
     """
+    if faces:
+        return open_faces(config, source)
+    dataset = GazeDataset(image_size=config.image_size, **_where_and_who(config, source, faces=False))
+    _say_what_is_in(config, source, dataset)
+    return dataset
+
+
+def open_faces(config: Config, source: Source) -> AlignedDataset:
+    """A data set as aligned faces, from their own file if that is set, else the patches. Says and raises likewise."""
+    dataset = AlignedDataset(image_size=config.face_size, **_where_and_who(config, source, faces=True))
+    _say_what_is_in(config, source, dataset)
+    if not dataset.is_aligned:
+        say(
+            f"{source.name}: normalised patches, enlarged to {config.face_size} px, stand for aligned faces: they show "
+            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; "
+            f"{source.key}_aligned_file is better."
+        )
+    return dataset
+
+
+def _where_and_who(config: Config, source: Source, faces: bool) -> dict[str, Any]:
+    """File, persons and colour order of a data set: arguments of GazeDataset."""
     key = _key_of(config, source, faces)
     path = Path(getattr(config, key))
     if "aligned" in key and not path.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"{key}: {path}: no such file. Correct the path, or set it to '.' to use the patches of {source.key}_file."
         )
     _require_gaze(config, source, faces)
@@ -176,15 +201,17 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
     persons = load_person_split(split, source.part) if source.part else None
     if source.part and split != Path(config.gazecapture_split):
         say(f"{source.name}: persons by the split {'stored with' if split == path else 'in'} {split}.")
-    dataset = (AlignedDataset if faces else GazeDataset)(
-        path,
-        name=source.name,
-        persons=persons,
-        is_bgr=getattr(config, f"{source.key}_is_bgr"),
-        default_is_bgr=source.published_as_bgr,
-        image_size=config.face_size if faces else config.image_size,
-        pick_at_least_per_person=config.pick_at_least_per_person if source is TRAIN else None,
-    )
+    return {
+        "path": path,
+        "name": source.name,
+        "persons": persons,
+        "is_bgr": getattr(config, f"{source.key}_is_bgr"),
+        "default_is_bgr": source.published_as_bgr,
+        "pick_at_least_per_person": config.pick_at_least_per_person if source is TRAIN else None,
+    }
+
+
+def _say_what_is_in(config: Config, source: Source, dataset: GazeDataset) -> None:
     for persons, reason in (
         (dataset.missing_persons, "in the person split but not in the file"),
         (dataset.dropped_persons, f"with fewer than {config.pick_at_least_per_person} images left out"),
@@ -192,26 +219,19 @@ def open_source(config: Config, source: Source, faces: bool = False) -> GazeData
         if persons:
             some = ", ".join(persons[:5]) + ", ..." * (len(persons) > 5)
             say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
-    if faces and not dataset.is_aligned:
-        say(
-            f"{source.name}: normalised patches, enlarged to {config.face_size} px, stand for aligned faces: they show "
-            f"less than a face generator knows, its codes of them are worse, and fine detail is lost; "
-            f"{source.key}_aligned_file is better."
-        )
     order = "BGR" if dataset.is_bgr else "RGB"
-    say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path} ({order}).")
-    return dataset
+    say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {dataset.path} ({order}).")
 
 
 def _require_gaze(config: Config, source: Source, faces: bool) -> None:
-    """Raises ValueError if a file's gaze labels are none, and FileNotFoundError or ValueError if it cannot be read.
+    """Raises UserError if a file's gaze labels are none, or if it cannot be read.
 
     They are not needed where they are replaced: in training by what an estimator sees of inversions.
     """
     key = _key_of(config, source, faces)
     path = Path(getattr(config, key))
     if not knows_gaze(path) and not (faces and source is TRAIN and config.relabel_inversions):
-        raise ValueError(
+        raise UserError(
             f"{key}: {path} says that nobody knows where its people look (gaze_known is False): its gaze labels only "
             "repeat the head's. It serves to redirect faces; set a file with gaze labels to train and evaluate."
         )
@@ -274,13 +294,13 @@ def build_batches(
 def plan_redirected(config: Config, dataset: GazeDataset) -> Generation:
     """The redirected data set to write: all random draws are made.
 
-    Raises ValueError if there are fewer labels than asked for, or too few or too alike to draw targets.
+    Raises UserError if there are fewer labels than asked for, or too few or too alike to draw targets.
     """
     num_labeled = config.num_labeled_samples if config.semi_supervised else len(dataset)
     labeled, unlabeled = labeled_subset(len(dataset), num_labeled, config.seed), None
     if more := config.redirected_unlabeled_samples:
         if num_labeled + more > len(dataset):
-            raise ValueError(
+            raise UserError(
                 f"redirected_unlabeled_samples: {more} asked for beside {num_labeled} labelled ones, "
                 f"{len(dataset)} samples in the data. Set at most {len(dataset) - num_labeled}."
             )

@@ -3,9 +3,10 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.gazeheadnet import Estimate
 from models.geometry import at_least_float32
 
 # OpenCV's 8-bit YCrCb: integers over 2^14, rounded by adding a half.
@@ -101,3 +102,23 @@ def _table(luma: Tensor) -> Tensor:
 
 def _descale(value: Tensor) -> Tensor:
     return (value + 2 ** (_BITS - 1)) >> _BITS
+
+
+class CroppedEstimator(nn.Module):
+    """A frozen estimator of normalised patches that looks at aligned faces.
+
+    forward: image (B, 3, S, S) in [-1, 1], crop (B, 3, 3) as `dataset_aligned` gives it -> Estimate.
+    size: of the patch that the estimator was trained with.
+    """
+
+    def __init__(self, estimator: nn.Module, size: int) -> None:
+        super().__init__()
+        self.estimator, self.size = estimator, size
+
+    def forward(self, image: Tensor, crop: Tensor) -> Estimate:
+        return self.estimator(estimator_view(image, crop, self.size))
+
+
+def look(estimator: nn.Module, image: Tensor, crop: Tensor | None) -> Estimate:
+    """What the estimator sees; crop is None where images are normalised patches themselves."""
+    return estimator(image) if crop is None else estimator(image, crop)

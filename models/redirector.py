@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.geometry import at_least_float32, rotation_matrix
+
+if TYPE_CHECKING:
+    from models.stylegan2 import Generator
 
 
 class Factor(NamedTuple):
@@ -43,9 +47,19 @@ class Encoding:
 
 
 class Redirector(nn.Module):
-    """Encodes an image into factors, rotates some of them and decodes. Source: ST-ED, section 3."""
+    """Encodes an image into factors, rotates some of them and decodes. Source: ST-ED, section 3.
+
+    What a redirector is like it says here, so that nobody asks for its class:
+    wants_faces: its images are aligned faces; else they are normalised patches.
+    wants_codes: it is trained on the latent codes of its images, which `invert` finds once for all.
+    frozen_files: the files of the frozen networks that it is built around, by configuration key; whoever builds it
+    says so, for the weights that are trained mean nothing around others.
+    """
 
     factors: tuple[Factor, ...]
+    wants_faces = False
+    wants_codes = False
+    frozen_files: Mapping[str, Path] = {}
 
     def encode(self, image: Tensor) -> Encoding:
         """image: (B, 3, S, S) in [-1, 1]."""
@@ -54,6 +68,38 @@ class Redirector(nn.Module):
     def decode(self, encoding: Encoding) -> Tensor:
         """(B, 3, S, S), nominally in [-1, 1], not clamped."""
         raise NotImplementedError
+
+    def encode_pair(self, batch: Mapping[str, Tensor]) -> tuple[Encoding, Encoding]:
+        """Source and target of a batch, encoded in one call (InstanceNorm keeps them apart).
+
+        batch: image_a, image_b (B, 3, S, S) in [-1, 1].
+        """
+        both = self.encode(torch.cat((batch["image_a"], batch["image_b"])))
+        size = len(batch["image_a"])
+        return both[:size], both[size:]
+
+    def code(self, encoding: Encoding) -> Tensor:
+        """(B, rows, D): the latent code that an encoding stands for, of a redirector that has one."""
+        raise NotImplementedError
+
+    def invert(self, image: Tensor) -> Tensor:
+        """image (B, 3, S, S) in [-1, 1] to its latent code (B, rows, D), of one that wants codes; no gradient."""
+        raise NotImplementedError
+
+    def generate(self, code: Tensor) -> Tensor:
+        """Latent code (B, rows, D) to its image (B, 3, S, S), of one that wants codes."""
+        raise NotImplementedError
+
+    def code_source(self) -> "Generator | None":
+        """The generator whose mapping network draws codes of the kind that is redirected; None: there is none.
+
+        An adversary then judges codes rather than images.
+        """
+        return None
+
+    def row_weights(self) -> Mapping[str, Tensor]:
+        """Factor -> (rows,), how much each row of a code is edited; {} where that is not learned."""
+        return {}
 
     def rotate(self, encoding: Encoding, targets: Mapping[str, Tensor]) -> Encoding:
         """Redirect the named factors: embedding' = R(target) R(condition)^T embedding.

@@ -85,13 +85,13 @@ class Deprojector(nn.Module):
             self.layer_weights[factor.name] = nn.Parameter(torch.tensor(start, dtype=torch.float32))
 
     def forward(self, embeddings: Mapping[str, Tensor]) -> Tensor:
-        residual: Tensor | float = 0.0
+        residuals = []
         for name, part in self.parts.items():
             flat = at_least_float32(embeddings[name].flatten(1))
             with torch.autocast(flat.device.type, enabled=False):
                 rows = part(flat).unflatten(1, (self.rows, self.width))
-                residual = residual + self.layer_weights[name].unsqueeze(1) * rows
-        return residual
+                residuals.append(self.layer_weights[name].unsqueeze(1) * rows)
+        return sum(residuals[1:], residuals[0])
 
 
 class ReDirTrans(Redirector):
@@ -109,9 +109,9 @@ class ReDirTrans(Redirector):
         conditions, embeddings = self.projector(latent)
         return Encoding(conditions, embeddings, latent - self.deprojector(embeddings))
 
-    def latent(self, encoding: Encoding) -> Tensor:
+    def code(self, encoding: Encoding) -> Tensor:
         """(B, rows, width): the code with the new status added; what was encoded, where nothing was rotated."""
-        return encoding.remainder + self.deprojector(encoding.embeddings)
+        return _remainder(encoding) + self.deprojector(encoding.embeddings)
 
 
 class LatentEncoder(nn.Module):
@@ -167,14 +167,14 @@ class ReDirTransSTED(ReDirTrans):
         if not self.carry_colour:
             return encoding
         colour = image.mean(dim=(2, 3))[:, None]
-        return replace(encoding, remainder=torch.cat((encoding.remainder, colour.to(encoding.remainder)), dim=2))
+        return replace(encoding, remainder=torch.cat((rest := _remainder(encoding), colour.to(rest)), dim=2))
 
-    def latent(self, encoding: Encoding) -> Tensor:
-        return super().latent(replace(encoding, remainder=encoding.remainder[..., : self.width]))
+    def code(self, encoding: Encoding) -> Tensor:
+        return super().code(replace(encoding, remainder=_remainder(encoding)[..., : self.width]))
 
     def decode(self, encoding: Encoding) -> Tensor:
-        image = self.decoder(Encoding({}, {"latent": self.latent(encoding)}))
-        colour = encoding.remainder[:, 0, self.width :]
+        image = self.decoder(Encoding({}, {"latent": self.code(encoding)}))
+        colour = _remainder(encoding)[:, 0, self.width :]
         return image + colour[:, :, None, None] if self.carry_colour else image
 
 
@@ -185,6 +185,9 @@ class ReDirTransGAN(ReDirTrans):
     resized to the encoder's, and from the generator's, by averaging where they shrink.
     *_hidden, prior: as Projector's and Deprojector's.
     """
+
+    wants_faces = True
+    wants_codes = True
 
     def __init__(
         self,
@@ -208,8 +211,21 @@ class ReDirTransGAN(ReDirTrans):
     def encode(self, image: Tensor) -> Encoding:
         return self.encode_latent(self.invert(image))
 
+    def encode_pair(self, batch: Mapping[str, Tensor]) -> tuple[Encoding, Encoding]:
+        """From `w_plus_a` and `w_plus_b` (B, rows, D) where the batch has them, in place of the images."""
+        if "w_plus_a" not in batch:
+            return super().encode_pair(batch)
+        both, size = self.encode_latent(torch.cat((batch["w_plus_a"], batch["w_plus_b"]))), len(batch["w_plus_a"])
+        return both[:size], both[size:]
+
+    def code_source(self) -> Generator:
+        return self.decoder
+
+    def row_weights(self) -> Mapping[str, Tensor]:
+        return dict(self.deprojector.layer_weights)
+
     def decode(self, encoding: Encoding) -> Tensor:
-        return self.generate(self.latent(encoding))
+        return self.generate(self.code(encoding))
 
     @torch.no_grad()
     def invert(self, image: Tensor) -> Tensor:
@@ -218,9 +234,15 @@ class ReDirTransGAN(ReDirTrans):
             raise ValueError(f"image is {tuple(image.shape)}, expected {self.image_size} px square.")
         return self.encoder(resized(image, self.encoder.input_size)) + self.latent_avg
 
-    def generate(self, w_plus: Tensor) -> Tensor:
-        """W+ (B, rows, D) to (B, 3, image_size, image_size), the same image each time; gradients flow to w_plus."""
-        return resized(self.decoder.synthesis(w_plus, noise="stored"), self.image_size)
+    def generate(self, code: Tensor) -> Tensor:
+        """W+ (B, rows, D) to (B, 3, image_size, image_size), the same image each time; gradients flow to the code."""
+        return resized(self.decoder.synthesis(code, noise="stored"), self.image_size)
+
+
+def _remainder(encoding: Encoding) -> Tensor:
+    """What is left of the code without the old status; an encoding of ReDirTrans always has it."""
+    assert encoding.remainder is not None
+    return encoding.remainder
 
 
 def resized(image: Tensor, size: int) -> Tensor:

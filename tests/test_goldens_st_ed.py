@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.adversary import ImageAdversary
 from core.evaluator import measure
 from core.trainer import RedirectionTrainer
 from models.discriminator import PatchDiscriminator
@@ -19,6 +20,7 @@ from models.gazeheadResnet import GazeHeadResNet
 from models.redirector import flat_embeddings
 from models.st_ed import STED, st_ed_factors
 from tests.formula import assert_golden, fill
+from tests.tiny import assembled
 
 GOLDENS = Path(__file__).parent / "goldens"
 GOLDEN = json.loads((GOLDENS / "st_ed.json").read_text())
@@ -102,11 +104,11 @@ def test_evaluation_metrics(batch: dict[str, Tensor]) -> None:
 
 def test_three_training_steps(batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     model, patch_gan = redirector(), discriminator()
-    trainer = RedirectionTrainer(
+    trainer = assembled(
         model,
-        patch_gan,
-        fill(GazeHeadNet(), "float64").double().freeze(),
-        weights=WEIGHTS,
+        ImageAdversary(patch_gan),
+        WEIGHTS,
+        estimator=fill(GazeHeadNet(), "float64").double().freeze(),
         learning_rate=lambda _: 4 * 5e-5,
         weight_decay=1e-4,
         adversarial_warmup_steps=20000,
@@ -114,7 +116,7 @@ def test_three_training_steps(batch: dict[str, Tensor], monkeypatch: pytest.Monk
     names = [factor.name for factor in model.factors]
     rows = torch.arange(4)[:, None]
     mask = {name: (i + rows) % 2 == 1 for i, name in enumerate(names) if i}
-    monkeypatch.setattr(trainer, "mixing_mask", lambda *_: mask)
+    monkeypatch.setattr(RedirectionTrainer, "mixing_mask", lambda *_: mask)
     for golden in GOLDEN["train"]["steps"]:
         terms = trainer.train_step(batch, golden["current_step"])
         for name, wanted in golden["losses"].items():

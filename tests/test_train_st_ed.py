@@ -93,7 +93,7 @@ def test_tensorboard_has_scalars_and_images_under_their_names(setup: Path) -> No
 
 
 def test_the_snapshot_never_holds_the_run_folder(setup: Path) -> None:
-    from train_st_ed import snapshot
+    from core.record import snapshot
 
     inside = ROOT / "config"
     snapshot(setup / "source.zip", inside)

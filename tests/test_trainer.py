@@ -9,7 +9,7 @@ from torch import Tensor
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint
 from core.tracking import Tracker
-from core.trainer import Cadence, RedirectionTrainer, mirrored
+from core.trainer import Cadence, Housekeeping, RedirectionTrainer, mirrored
 from tests.tiny import WEIGHTS, random_batch, tiny_trainer
 
 
@@ -59,10 +59,10 @@ def test_a_loss_that_is_not_finite_raises_before_anything_moves(broken: str) -> 
     trainer, batch = tiny_trainer(), random_batch()
     batch[broken][0, 0] = torch.nan
     before = {name: parameter.clone() for name, parameter in trainer.redirector.named_parameters()}
-    before |= {name: parameter.clone() for name, parameter in trainer.discriminator.named_parameters()}
+    before |= {name: parameter.clone() for name, parameter in trainer.adversary.discriminator.named_parameters()}
     with pytest.raises(FloatingPointError, match=r"step 7 .*=nan.*No update was made"):
         trainer.train_step(batch, 7)
-    after = dict(trainer.redirector.named_parameters()) | dict(trainer.discriminator.named_parameters())
+    after = dict(trainer.redirector.named_parameters()) | dict(trainer.adversary.discriminator.named_parameters())
     assert same(before, after)
 
 
@@ -150,9 +150,13 @@ class Loop:
     def run(self, stop: list[int] | None = None) -> int:
         tracker = Tracker(self.folder, use_tensorboard=False, start_step=self.start)
         return self.trainer.fit(
-            self.batches(), self.cadence, tracker, start=self.start, test=self.test,
-            pictures=lambda _: None, save=self.save, stop=[] if stop is None else stop,
-        )  # fmt: skip
+            self.batches(),
+            self.cadence,
+            tracker,
+            Housekeeping(self.test, lambda _: None, self.save),
+            start=self.start,
+            stop=[] if stop is None else stop,
+        )
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:

@@ -1,19 +1,24 @@
 """Small models, estimators and data that the tests share."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.adversary import LatentAdversary
-from core.trainer import RedirectionTrainer
-from core.views import CroppedEstimator
+from core.adversary import Adversary, ImageAdversary, LatentAdversary
+from core.objective import Objective
+from core.trainer import RedirectionTrainer, StepSettings, build_optimizers
 from models.arcface import REFERENCE_POINTS
 from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.e4e import E4EEncoder
 from models.gazeheadnet import Estimate
+from models.recrop import CroppedEstimator
+from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
 from models.stylegan2 import Generator
@@ -72,17 +77,32 @@ def tiny_redirtrans_gan(seed: int = 0) -> ReDirTransGAN:
     return ReDirTransGAN(*pair, SIZE, projector_hidden=8, deprojector_hidden=8, prior={"gaze": [0.5] * 8})
 
 
-def tiny_gan_trainer(seed: int = 0, **settings: object) -> RedirectionTrainer:
+def tiny_gan_trainer(seed: int = 0, weights: Mapping[str, float] = GAN_WEIGHTS, **given: Any) -> RedirectionTrainer:
+    """given: of the objective's networks and flags, and of the step's settings."""
     redirector = tiny_redirtrans_gan(seed)
     torch.manual_seed(seed + 1)
-    settings = {
-        "weights": GAN_WEIGHTS, "learning_rate": lambda _: 1e-3, "weight_decay": 1e-4,
-        "adversarial_warmup_steps": 0, "seed": seed,
-    } | settings  # fmt: skip
     discriminator = LatentDiscriminator(16, 2)
-    trainer = RedirectionTrainer(redirector, discriminator, CroppedEstimator(PoolEstimator(), SIZE), **settings)
-    trainer.latent_adversary = LatentAdversary(discriminator, redirector.decoder, seed)
-    return trainer
+    adversary = LatentAdversary(discriminator, redirector, redirector.decoder, seed)
+    estimator = CroppedEstimator(PoolEstimator(), SIZE)
+    return assembled(
+        redirector, adversary, weights, estimator=estimator, adversarial_warmup_steps=0, seed=seed, **given
+    )
+
+
+def assembled(
+    redirector: Redirector, adversary: Adversary, weights: Mapping[str, float], **given: Any
+) -> RedirectionTrainer:
+    """A trainer of these parts."""
+    steps = {"learning_rate": lambda _: 1e-3, "weight_decay": 1e-4, "adversarial_warmup_steps": 4} | given
+    of_steps = {field.name for field in fields(StepSettings)}
+    objective = Objective(
+        weights,
+        needs_image=adversary.sees_images,
+        **{name: value for name, value in given.items() if name not in of_steps},
+    )
+    settings = StepSettings(**{name: value for name, value in steps.items() if name in of_steps})
+    optimizers = build_optimizers(redirector, adversary.discriminator, settings)
+    return RedirectionTrainer(redirector, adversary, objective, optimizers, settings)
 
 
 def random_faces(redirector: ReDirTransGAN, size: int = 4, seed: int = 0) -> dict[str, Tensor]:
@@ -95,17 +115,12 @@ def random_faces(redirector: ReDirTransGAN, size: int = 4, seed: int = 0) -> dic
     return batch
 
 
-def tiny_trainer(seed: int = 0, **settings: object) -> RedirectionTrainer:
+def tiny_trainer(seed: int = 0, weights: Mapping[str, float] = WEIGHTS, **given: Any) -> RedirectionTrainer:
+    """given: of the objective's networks and flags, and of the step's settings."""
     redirector = tiny_redirector(seed)
     torch.manual_seed(seed + 1)
-    settings = {
-        "weights": WEIGHTS,
-        "learning_rate": lambda _: 1e-3,
-        "weight_decay": 1e-4,
-        "adversarial_warmup_steps": 4,
-        "seed": seed,
-    } | settings
-    return RedirectionTrainer(redirector, PatchDiscriminator(2), PoolEstimator(), **settings)
+    adversary = ImageAdversary(PatchDiscriminator(2))
+    return assembled(redirector, adversary, weights, **{"estimator": PoolEstimator(), "seed": seed} | given)
 
 
 def random_batch(size: int = 4, seed: int = 0) -> dict[str, Tensor]:

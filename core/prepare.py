@@ -1,0 +1,296 @@
+"""From settings to a redirector's run: open, load and check everything, what is quick to check first.
+
+Nothing is written but what is to be there before a run can be checked: the embedded data set and the estimators, where
+they are missing and the settings ask for them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from checkpoints_manager import checkpoint_path
+from core import build, sources
+from core.command import UserError
+from core.config_default import Config, is_set
+from core.estimator.trainer import training_state
+from core.experiment.redirected import Generation
+from core.files import require_writable
+from core.record import settings_of
+from core.resume import Start, restore, start_file
+from core.run import Measuring, Run
+from core.runtime import code_revision, select_device, tune_cpu
+from core.tracking import say
+from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
+from dataset import GazeDataset
+from dataset_aligned import AlignedDataset
+from models.gazeheadnet import Estimator
+from models.load_pretrained_model import find_estimator_checkpoint
+from models.recrop import CroppedEstimator
+from models.redirector import Redirector
+from train_facenet import is_trained, train_configured
+
+# Settings that do not change what is learned (the device and the threads: but for rounding).
+FREE_TO_CHANGE = {
+    "device", "num_threads", "num_data_loaders", "resume", "load_step", "skip_training", "save_path", "compile",
+    "save_interval", "keep_checkpoints", "print_freq_train", "print_freq_test", "save_freq_images",
+    "use_tensorboard", "num_sample_persons", "walk_frames", "eval_batch_size", "compute_full_result",
+    "eval_disentanglement", "store_redirect_dataset", "lpips_weights", "allow_downloads", "test_subsample",
+    "eval_gazenet_savepath", "eval_gazenet_backbone", "train_missing_estimators",
+    "redirected_file", "redirected_use", "redirected_per_sample", "redirected_images", "redirected_bandwidth",
+    "redirected_truncated", "redirected_max_error",
+    "redirected_unlabeled_samples", "inversions_path", "train_missing_pair", "pair_num_steps",
+    "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file",
+    "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
+}  # fmt: skip
+OF_ST_ED = {
+    "densenet_blocks", "growth_rate", "fc_embedding_width", "output_init_gain", "carry_colour", "size_0d_unit",
+    "num_1d_units", "size_1d_unit", "num_2d_units", "size_2d_unit", "discriminator_width",
+}  # fmt: skip
+OF_THE_GAN = {
+    "gazecapture_aligned_file", "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file", "face_size",
+    "inversions_path", "relabel_inversions", "layer_weights_prior", "e4e_weights", "stylegan2_weights",
+    "arcface_weights", "train_missing_pair", "pair_num_steps", "checkpoint_generator",
+}  # fmt: skip
+OF_OTHERS = {  # settings that a redirector has nothing to do with
+    "st-ed": OF_THE_GAN | {"projector_width", "deprojector_width"},
+    "redirtrans": OF_THE_GAN,
+    "redirtrans-gan": OF_ST_ED,
+}
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """What is trained, as far as an earlier run came. frozen: sha256 of the files that it is built around, by key."""
+
+    redirector: Redirector
+    discriminator: nn.Module
+    settings: StepSettings
+    optimizers: Mapping[str, Optimizer]
+    frozen: Mapping[str, str]
+    start: Start
+
+
+@dataclass(frozen=True)
+class _Data:
+    """train: None where none is needed.  generation: the redirected data set to write, if one is."""
+
+    train: GazeDataset | None
+    tests: Sequence[GazeDataset] | None
+    generation: Generation | None
+
+
+def prepare(config: Config) -> Run:
+    """A run of which everything is there and fits. The run folder is not touched.
+
+    Raises UserError, OSError or FloatingPointError with a message for the user.
+    """
+    for warning in (*config.warnings, *_ignored(config)):
+        say(f"warning: {warning}")
+    say(f"Settings that differ from the defaults:\n{config.describe()}\n")
+    device, folder = select_device(config.device), Path(config.save_path)
+    tune_cpu(config.num_threads)
+    require_writable(folder, "save_path")
+    lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
+    checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
+    _train_missing_autoencoder(config, device)
+    networks = _build_networks(config, checkpoint, device)
+    redirector, start = networks.redirector, networks.start
+    trains = not config.skip_training and start.step < config.num_training_steps
+    sources.make_missing_data(config, faces=redirector.wants_faces)
+    data = _open_data(config, redirector, start, device)
+    patches = _Data(None, None, None) if redirector.wants_faces else data
+    estimators = _estimators(config, redirector.wants_codes, patches.train, patches.tests, device)
+    train_set = data.train
+    if redirector.wants_codes and trains:
+        assert isinstance(train_set, AlignedDataset)
+        estimator = estimators.get("gazenet")
+        train_set = build.build_inverted(config, train_set, redirector, networks.frozen, estimator, device)
+    seeing = {which: _seeing(estimator, redirector, config) for which, estimator in estimators.items()}
+    measuring = Measuring(
+        seeing.get("eval_gazenet"), lpips.to(device) if lpips else None, arcface.to(device) if arcface else None
+    )
+    hashes = build.estimator_hashes(config)
+    facts = {
+        "config": config.to_json(),
+        "code_revision": code_revision(),
+        "estimators": hashes,
+        "frozen": networks.frozen,
+    }
+    if not config.skip_training:
+        _say_what_changed(start.stored, facts)
+    return Run(
+        config=config,
+        device=device,
+        folder=folder,
+        start=start.step,
+        redirector=redirector,
+        trainer=_trainer(config, networks, seeing.get("gazenet"), measuring) if trains else None,
+        estimator=seeing.get("gazenet"),
+        measures=_measures(config),
+        measuring=measuring,
+        train_set=train_set,
+        test_sets=data.tests or [],
+        generation=data.generation,
+        hashes=hashes,
+        facts=facts,
+    )
+
+
+def _measures(config: Config) -> bool:
+    """Whether a run evaluates: not where a checkpoint is only loaded to make its redirected data set."""
+    return config.compute_full_result or not (config.skip_training and config.store_redirect_dataset)
+
+
+def _build_networks(config: Config, checkpoint: Path | None, device: torch.device) -> _Networks:
+    """Redirector, discriminator and their optimisers, with what the checkpoint has of them."""
+    redirector = build.build_redirector(config).to(device)
+    discriminator = build.build_discriminator(config, redirector).to(device)
+    settings = build.step_settings(config, device)
+    optimizers = build_optimizers(redirector, discriminator, settings)
+    frozen, start = build.frozen_hashes(redirector), Start()
+    if checkpoint:
+        modules = trained_parts(redirector, discriminator)
+        start = restore(checkpoint, modules, None if config.skip_training else optimizers, config, frozen)
+    return _Networks(redirector, discriminator, settings, optimizers, frozen, start)
+
+
+def _trainer(
+    config: Config, networks: _Networks, estimator: nn.Module | None, measuring: Measuring
+) -> RedirectionTrainer:
+    adversary = build.build_adversary(config, networks.redirector, networks.discriminator)
+    state = networks.start.stored.get("adversary")
+    if isinstance(state, Mapping):
+        adversary.load_state(state)
+    objective = build.build_objective(
+        config, networks.redirector, adversary, estimator, measuring.lpips, measuring.arcface
+    )
+    return RedirectionTrainer(networks.redirector, adversary, objective, networks.optimizers, networks.settings)
+
+
+def _open_data(config: Config, redirector: Redirector, start: Start, device: torch.device) -> _Data:
+    """The data sets that the run needs."""
+    if config.store_redirect_dataset and not is_set(config.gazecapture_file):
+        raise UserError("gazecapture_file: names no file, but store_redirect_dataset redirects its images; set it.")
+    faces = redirector.wants_faces
+    needs_train_set = config.store_redirect_dataset or not config.skip_training
+    train_set = sources.build_training_set(config, faces=faces) if needs_train_set else None
+    test_sets = sources.build_test_sets(config, faces=faces) if _measures(config) else []
+    if train_set is None:
+        return _Data(None, test_sets, None)
+    if not config.skip_training:
+        # Too few samples is found out now, not after the estimators are trained.
+        sources.build_batches(config, train_set, start.step, device)
+    generation = _plan_generation(config, train_set, start) if config.store_redirect_dataset else None
+    return _Data(train_set, test_sets, generation)
+
+
+def _plan_generation(config: Config, train_set: GazeDataset, start: Start) -> Generation:
+    """Raises UserError if another redirected data set is where it is to be written."""
+    generation = sources.plan_redirected(config, train_set)
+    require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
+    is_done = config.skip_training or start.step >= config.num_training_steps
+    made_by = checkpoint_path(Path(config.save_path), start.step) if is_done else None
+    generation.check(made_by, build.estimator_hashes(config)["gazenet"])
+    return generation
+
+
+def _seeing(estimator: Estimator, redirector: Redirector, config: Config) -> nn.Module:
+    """The estimator as it looks at what the redirector makes: patches, or aligned faces through their crop."""
+    return CroppedEstimator(estimator, config.image_size) if redirector.wants_faces else estimator
+
+
+def _train_missing_autoencoder(config: Config, device: torch.device) -> None:
+    """Train the small encoder and generator that redirtrans-gan is built around, if asked to and not there.
+
+    Raises KeyboardInterrupt, with the state saved, if the user asks to stop.
+    """
+    if not config.train_missing_pair or config.skip_training:
+        return
+    if Path(config.e4e_weights).is_file():
+        build.check_pair(config)
+        return
+    require_writable(Path(config.e4e_weights).parent, "e4e_weights")
+    sources.make_missing_data(config, faces=True)
+    faces = sources.open_faces(config, sources.TRAIN)
+    estimator = _estimators(config, True, None, None, device).get("gazenet")
+    build.train_missing_pair(config, faces, estimator, device)
+
+
+def _ignored(config: Config) -> Iterator[str]:
+    """A sentence for each setting that was given and has no effect."""
+    if config.num_labeled_samples and not config.semi_supervised:
+        yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
+    others = [key for key in config.sources if key in OF_OTHERS[config.redirector]]
+    if others:
+        yield f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} no effect on {config.redirector}."
+    if config.compile and config.redirector == "redirtrans-gan":
+        yield "compile reaches the projector and the deprojector only; the frozen networks run as they are."
+    if config.train_missing_pair and config.coeff_discriminator_loss:
+        yield (
+            "coeff_discriminator_loss compares codes with those of the generator's mapping network, which "
+            "train_missing_pair does not train; set it to 0."
+        )
+    if config.augmentation_labels:
+        yield "augmentation_labels has no effect here; the experiment is run by train_facenet.py."
+
+
+def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """A sentence if the run that goes on is not the one that wrote the checkpoint."""
+    before, now = settings_of(stored), settings_of(facts)
+    changed = [key for key in now if key in before and before[key] != now[key] and key not in FREE_TO_CHANGE]
+    if changed:
+        say("It was trained with other values of " + ", ".join(changed) + "; the run goes on with those given now.")
+    if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:
+        say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
+
+
+def _estimators(
+    config: Config,
+    wants_codes: bool,
+    train_set: GazeDataset | None,
+    test_sets: Sequence[GazeDataset] | None,
+    device: torch.device,
+) -> dict[str, Estimator]:
+    """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to.
+
+    train_set, test_sets: to train one with; None if they are not of patches, and are to be opened.
+    """
+    in_losses = not config.skip_training and build.needs_training_estimator(config, wants_codes)
+    in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
+    wanted = ["gazenet"] * (in_losses or in_gate) + ["eval_gazenet"] * _measures(config)
+    for which in wanted:
+        path = getattr(config, f"{which}_savepath")
+        if not is_set(path) and find_estimator_checkpoint(path) is None:
+            raise UserError(f"{which}_savepath is not set, but an estimator is needed; name its folder or file.")
+    for which in wanted if config.train_missing_estimators else []:
+        path = getattr(config, f"{which}_savepath")
+        if is_set(path) and not is_trained(path):
+            if test_sets is None:
+                train_set, test_sets = (
+                    sources.build_training_set(config),
+                    sources.build_test_sets(config, in_pairs=False),
+                )
+            validation = [dataset for dataset in test_sets if dataset.name == sources.VALIDATION.name]
+            labels = _labels_for(config, which)
+            train_configured(labels, which, train_set or sources.build_training_set(config), validation, device)
+    for which in wanted:
+        path = Path(getattr(config, f"{which}_savepath"))
+        if training_state(path).is_file():
+            raise UserError(
+                f"{which}_savepath: the training of the estimator at {path} is not finished. Finish it by the command "
+                "that began it, or set train_missing_estimators."
+            )
+    return {which: build.build_estimator(config, which).to(device) for which in wanted}
+
+
+def _labels_for(config: Config, which: str) -> Config:
+    """The configuration with the labels that an estimator may be trained on: those of the redirector, if it has few."""
+    most = config.estimator_num_labeled_samples
+    if which == "gazenet" and config.semi_supervised:
+        most = min(most, config.num_labeled_samples)
+    return config.model_copy(update={"estimator_num_labeled_samples": most, "redirected_file": "."})
