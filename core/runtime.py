@@ -1,6 +1,7 @@
 """The machine: device, threads, memory, precision, random numbers of a step, and a request to stop."""
 
 import ctypes
+import os
 import platform
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from core.command import UserError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
@@ -18,13 +21,13 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 def select_device(name: str) -> torch.device:
     """'auto' is the first GPU if there is one, else the CPU.
 
-    Raises ValueError if a GPU is asked for and PyTorch sees none.
+    Raises UserError if a GPU is asked for and PyTorch sees none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
+        raise UserError(
             f"device: {name} asked for, but PyTorch sees {torch.cuda.device_count()} GPUs. "
             "Use --device cpu, or install a CUDA build of PyTorch."
         )
@@ -83,15 +86,17 @@ def stop_on_signal() -> Iterator[list[int]]:
 def code_revision() -> str:
     """Git revision of this code, with '+changes' if files differ from it; 'unknown' outside a checkout."""
     try:
-        run = lambda *words: subprocess.run(  # noqa: E731
-            ["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        top = Path(run("rev-parse", "--show-toplevel")).resolve()
+        top = Path(_git("rev-parse", "--show-toplevel")).resolve()
         if top != REPOSITORY:  # our files lie in somebody else's repository
             return "unknown"
-        return run("rev-parse", "HEAD") + ("+changes" if run("status", "--porcelain", "-uno") else "")
+        return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, check=True)
+    return os.fsdecode(done.stdout).strip()  # a path may have bytes that the locale has no letters for
 
 
 def library_versions() -> dict[str, str]:

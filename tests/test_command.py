@@ -1,0 +1,127 @@
+"""What every command does with mistakes of the user, of the machine and of the program, and with Ctrl-C."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from core.command import UserError, run_command
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class FailingRun:
+    """A run that has begun and raises."""
+
+    def __init__(self, folder: Path, error: BaseException) -> None:
+        self.folder, self.error = folder, error
+
+    def go(self) -> int:
+        raise self.error
+
+    def whereabouts(self) -> str:
+        return "the last checkpoint is 3.pt"
+
+
+def preparing(error: BaseException) -> Callable[[], FailingRun]:
+    def prepare() -> FailingRun:
+        raise error
+
+    return prepare
+
+
+def test_a_mistake_says_where_what_was_found_what_was_expected_and_what_to_do() -> None:
+    error = UserError("faces.h5", "labels of width 2", expected="at least 4", remedy="Re-run preprocessing.")
+    assert str(error) == "faces.h5: labels of width 2, expected at least 4. Re-run preprocessing."
+    assert str(UserError("faces.h5", "no such file")) == "faces.h5: no such file."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+class Damaged(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise UserError("faces.h5", "cannot be read", remedy="Copy it again.")
+
+
+def test_a_mistake_found_by_a_loader_process_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Reading(FailingRun):
+        def go(self) -> int:
+            return sum(DataLoader(Damaged(), num_workers=1))
+
+    assert run_command(lambda: Reading(tmp_path, ValueError())) == 1
+    error = capsys.readouterr().err
+    assert "error: faces.h5: cannot be read. Copy it again. (the last checkpoint is 3.pt" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("error", [UserError("a.json", "not JSON"), PermissionError(13, "not permitted", "a.json")])
+def test_input_that_cannot_be_used_ends_with_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(preparing(error)) == 2
+    assert capsys.readouterr().err.startswith("error: ") and "a.json" in str(error)
+
+
+def test_a_bug_while_a_run_is_prepared_shows_its_traceback() -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        run_command(preparing(ValueError("a bug")))
+
+
+def test_a_bug_in_a_run_shows_its_traceback_and_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: FailingRun(tmp_path, KeyError("a bug"))) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "the last checkpoint is 3.pt" in error
+    assert "Traceback" in (tmp_path / "error.txt").read_text()
+
+
+def test_a_full_disk_in_a_run_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: FailingRun(tmp_path, OSError(28, "No space left on device"))) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130() -> None:
+    assert run_command(preparing(KeyboardInterrupt())) == 130
+    assert run_command(lambda: FailingRun(Path(), KeyboardInterrupt())) == 130
+
+
+def test_error_txt_takes_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"photo-\xff.jpg")
+    assert run_command(lambda: FailingRun(tmp_path, UserError(name, "damaged"))) == 1
+    assert "photo-\\udcff.jpg" in (tmp_path / "error.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("script", ["train_st_ed.py", "train_facenet.py"])
+def test_a_message_reaches_a_terminal_that_has_no_letters_for_it(script: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "配置.json"],
+        cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and rb"\u914d\u7f6e.json: no such config file" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["train_st_ed.py", "train_facenet.py", "augmentation.py"])
+def test_ctrl_c_in_a_slow_import_is_answered_without_a_traceback(script: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "own.json").write_text(
+        '{"save_path": "run", "gazecapture_file": "a.h5", "gazenet_savepath": "b", "augmentation_labels": [9]}'
+    )
+    command = [sys.executable, str(ROOT / script), "own.json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline().strip() == b"importing"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"Traceback" not in error
