@@ -90,9 +90,9 @@ class Config(BaseModel):
     gazecapture_aligned_file: str = _aligned(
         ".", "FFHQ-aligned faces of gazecapture_file; '.': its patches, enlarged", commands={"train", "estimator"}
     )
-    mpiigaze_aligned_file: str = _aligned(".", "those of mpiigaze_file", decides="report")
-    columbia_aligned_file: str = _aligned(".", "those of columbia_file", decides="report")
-    eyediap_aligned_file: str = _aligned(".", "those of eyediap_file", decides="report")
+    mpiigaze_aligned_file: str = _aligned(".", "FFHQ-aligned faces of mpiigaze_file", decides="report")
+    columbia_aligned_file: str = _aligned(".", "FFHQ-aligned faces of columbia_file", decides="report")
+    eyediap_aligned_file: str = _aligned(".", "FFHQ-aligned faces of eyediap_file", decides="report")
     face_size: Literal[64, 128, 256] = _aligned(256, "side of the aligned faces, pixels")
     inversions_path: str = _aligned(
         ".", "folder of the cached W+ codes; '.': inversions, beside the data", decides="nothing"
@@ -106,7 +106,7 @@ class Config(BaseModel):
         commands=None,
     )
     projector_width: Count = _model(96, "hidden width of ReDirTrans' projector", of=REDIRTRANS)
-    deprojector_width: Count = _model(128, "hidden width of its deprojectors", of=REDIRTRANS)
+    deprojector_width: Count = _model(128, "hidden width of ReDirTrans' deprojectors", of=REDIRTRANS)
     layer_weights_prior: dict[str, list[float]] = _pretrained(
         {}, "start of the weight of each row of W+, by factor (head, gaze); 1 where not given",
         title='numbers by factor, e.g. {"head": [1, 1, ...], "gaze": [...]}',
@@ -120,7 +120,7 @@ class Config(BaseModel):
     train_missing_pair: bool = _pretrained(
         False, "train a small encoder and generator first where e4e_weights is missing", decides="nothing"
     )
-    pair_num_steps: Count = _pretrained(2400, "training steps of that pair", decides="nothing")
+    pair_num_steps: Count = _pretrained(2400, "training steps of the pair of train_missing_pair", decides="nothing")
     densenet_blocks: Count = _patches(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _patches(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _patches(0, "hidden width of the embedding head; 0: its input's, as published")
@@ -153,7 +153,7 @@ class Config(BaseModel):
     coeff_delta_loss: Weight = _loss(
         0.0, "weight of rows of W+ staying near the first, for redirtrans-gan", of=GAN, commands=TRAIN
     )
-    use_mixing: bool = _loss(True, "also decode and re-encode randomly mixed conditions of a pair")
+    use_mixing: bool = _loss(True, "for coeff_disentangle_*: decode and re-encode randomly mixed conditions of a pair")
     discriminator_warmup_steps: Natural = _loss(20000, "steps in which the adversarial weight rises from 0")
 
     # Training
@@ -250,17 +250,17 @@ class Config(BaseModel):
     )
     redirected_file: str = _redirected(
         ".",
-        "it; '.': Redirected_samples.h5 in save_path, and none for train_facenet.py",
+        "the redirected data set; '.': Redirected_samples.h5 in save_path, none for train_facenet.py",
         of=None,
         commands={"train", "estimator"},
     )
     redirected_use: Literal["both", "real", "redirected"] = _redirected(
         "both", "its images that train_facenet.py trains with", of=None, commands={"estimator", "experiment"}
     )
-    redirected_per_sample: Count = _redirected(1, "redirected images made from each")
+    redirected_per_sample: Count = _redirected(1, "redirected images made from each image")
     redirected_unlabeled_samples: Natural = _redirected(0, "images without a label to redirect as well")
     redirected_images: Literal["uint8", "float32"] = _redirected(
-        "uint8", "their pixels; float32: [-1, 1], as published"
+        "uint8", "pixels of the redirected images; float32: [-1, 1], as published"
     )
     redirected_bandwidth: Positive = _redirected(
         1.0, "factor of the bandwidth (Scott's) of the targets' density estimate"

@@ -26,10 +26,10 @@ from core.files import read_text
 
 _DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most"}
+_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def _flag(key: str) -> str:
+def flag_of(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
@@ -39,7 +39,7 @@ def _kinds(info: FieldInfo) -> tuple[Any, ...]:
     return (info.annotation,) if whole else get_args(info.annotation)
 
 
-def _expected(info: FieldInfo) -> str:
+def expected_by(info: FieldInfo) -> str:
     if info.title:
         return info.title
     if get_origin(info.annotation) is Literal:
@@ -85,7 +85,7 @@ def _help(prog: str, description: str) -> argparse.ArgumentParser:
             name = "JSON" if get_origin(info.annotation) in (tuple, dict) else _kinds(info)[0].__name__.upper()
             kind = "{" + ",".join(map(str, choices)) + "}" if choices else name
             style = {"metavar": kind}
-        groups[KEYS[key].group].add_argument(_flag(key), default=argparse.SUPPRESS, help=text, **style)
+        groups[KEYS[key].group].add_argument(flag_of(key), default=argparse.SUPPRESS, help=text, **style)
     return parser
 
 
@@ -106,7 +106,7 @@ class _Given:
         key = name.lstrip("-").replace("-", "_")
         near = difflib.get_close_matches(key, Config.model_fields, 1)
         self.unusable.update(near)
-        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", _flag, name)
+        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", flag_of, name)
         hint = f"did you mean {spell(near[0])}?" if near else "--help lists them all."
         self.problems.append(where + (_DERIVED.get(key) or f"unknown setting {shown}; {hint}"))
 
@@ -149,9 +149,9 @@ def _flags() -> dict[str, tuple[str, bool | None]]:
     """Each flag's key, and the value it stands for if it is a switch."""
     flags: dict[str, tuple[str, bool | None]] = {}
     for key, info in Config.model_fields.items():
-        flags[_flag(key)] = (key, None)
+        flags[flag_of(key)] = (key, None)
         if bool in _kinds(info):
-            flags[_flag(key)], flags[_flag("no_" + key)] = (key, True), (key, False)
+            flags[flag_of(key)], flags[flag_of("no_" + key)] = (key, True), (key, False)
     return flags
 
 
@@ -175,12 +175,12 @@ def _read_arguments(argv: Sequence[str], given: _Given) -> tuple[list[str], list
             given.refuse(name)
             del rest[: value_follows and not rest[0].endswith(".json")]
         elif switch is None and not equals and not value_follows:
-            given.problems.append(f"{name} has no value, expected {_expected(fields[key])}; give it one.")
+            given.problems.append(f"{name} has no value, expected {expected_by(fields[key])}; give it one.")
             given.unusable.add(key)
         elif switch is None:
             taken.append((key, _from_text(text if equals else rest.pop(0), fields[key]), name))
         elif equals or rest[:1] in (["true"], ["false"]):
-            given.problems.append(f"{name} takes no value; write {_flag(key)} or {_flag('no_' + key)}.")
+            given.problems.append(f"{name} takes no value; write {flag_of(key)} or {flag_of('no_' + key)}.")
             given.unusable.add(key)
             del rest[: not equals]
         else:
@@ -215,7 +215,7 @@ def _check(given: _Given, unused: Collection[str]) -> Config:
         for key in wrong:
             info = Config.model_fields[key]
             given.problems.append(
-                f"{_where(key, given.sources)} is {show(given.values[key])}, expected {_expected(info)};"
+                f"{_where(key, given.sources)} is {show(given.values[key])}, expected {expected_by(info)};"
                 f" correct it, or leave it out for the default {show(info.default)}."
             )
         given.unusable.update(wrong)

@@ -21,6 +21,7 @@ from core.config_default import (
     is_set,
     unused_by,
 )
+from core.config_page import configuration_page
 from core.config_reader import load_config
 from core.config_rules import contradictions
 
@@ -509,6 +510,20 @@ def test_help_documents_every_key_with_its_default(
     assert headings[2:] == list(dict.fromkeys(key.group for key in KEYS.values()))
     model = text[text.index("\nmodel:\n") : text.index("\nlosses:\n")]
     assert "--redirector " in model and "--e4e-weights " in model
+
+
+def test_the_configuration_page_is_the_one_that_the_keys_give() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == configuration_page()
+
+
+def test_the_configuration_page_says_what_is_known_of_a_key() -> None:
+    page = configuration_page()
+    assert page.isascii() and all(f"| `{name}` |" in page for name in KEYS)
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert rows["face_size"].endswith("pixels | redirtrans-gan; `train_st_ed.py` | no |")
+    assert rows["test_subsample"].endswith("training |  | not in an experiment |")
+    assert rows["mpiigaze_aligned_file"].endswith("| yes |")  # of redirtrans-gan, which no experiment trains
+    assert "| `null` | a number above 0 and below 1, or null |" in rows["estimator_real_share"]
 
 
 def test_a_path_of_nothing_or_a_dot_is_not_set() -> None:
