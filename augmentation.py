@@ -15,8 +15,8 @@ from pathlib import Path
 
 import train_facenet
 from core import sources
-from core.config_default import Config, is_set
-from core.config_reader import ConfigError
+from core.command import UserError
+from core.config_default import Config, fixed_in_experiment, is_set
 from core.config_rules import contradictions
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.files import atomic_write, file_sha256, read_json, read_text, require_writable
@@ -26,14 +26,6 @@ from core.tracking import say
 from dataset_augmented import FILE_NAME
 from models.load_pretrained_model import find_estimator_checkpoint
 
-# What may differ between two starts of one experiment.
-FREE_TO_CHANGE = {
-    "device", "num_threads", "num_data_loaders", "resume", "save_path", "save_interval", "keep_checkpoints",
-    "print_freq_train", "print_freq_test", "save_freq_images", "use_tensorboard", "num_sample_persons", "walk_frames",
-    "eval_batch_size", "compute_full_result", "eval_disentanglement", "lpips_weights", "allow_downloads",
-    "train_missing_estimators", "gazenet_savepath", "estimator", "estimator_save_interval",
-    "augmentation_labels", "augmentation_seeds", "augmentation_variants",
-}  # fmt: skip
 MIN_LABELS = 5  # for a density of four angles
 
 
@@ -136,18 +128,18 @@ class Experiment:
 def prepare(config: Config) -> Experiment:
     """Check settings and data; makes the embedded data set where it is missing, and writes nothing else.
 
-    Raises ConfigError, ValueError or OSError with a message for the user.
+    Raises UserError, ValueError or OSError with a message for the user.
     """
     problems = [f"'{key}' {problem}" for key, problem in contradictions(config)]
     problems += _problems_of_experiment(config)
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise UserError("\n".join(problems))
     require_writable(config.save_path, "save_path")
     _refuse_other_settings(config, Path(config.save_path) / "experiment.json")
     sources.make_missing_data(config)
     available, wanted = len(sources.build_training_set(config)), max(config.augmentation_labels)
     if wanted > available:
-        raise ConfigError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
+        raise UserError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]
     return Experiment(config, cells)
 
@@ -171,6 +163,9 @@ def _problems_of_experiment(config: Config) -> list[str]:
         "eval_gazenet_savepath: no estimator there that measures; train it (train_facenet.py --estimator "
         "eval_gazenet), or set train_missing_estimators.": not is_there,
         "evaluate_only: the experiment trains and measures; leave it out.": config.evaluate_only,
+        "skip_training, load_step: the experiment trains its redirectors itself; leave them out.": (
+            config.skip_training or config.load_step > 0
+        ),
     }
     return [problem for problem, is_wrong in rules.items() if is_wrong]
 
@@ -211,7 +206,7 @@ def _report_file(folder: Path) -> Path:
 
 def _settings(config: Config) -> dict[str, object]:
     """What decides the results, but for the variants."""
-    return {key: value for key, value in json.loads(config.to_json()).items() if key not in FREE_TO_CHANGE}
+    return {key: value for key, value in json.loads(config.to_json()).items() if key in fixed_in_experiment()}
 
 
 def _refuse_other_settings(config: Config, path: Path) -> None:

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from core import build, sources
-from core.config_default import Config, is_set
-from core.config_reader import ConfigError, load_config
+from core.command import UserError
+from core.config_default import Config, is_set, unused_by
+from core.config_reader import load_config
 from core.estimator.report import Estimates, measure, table, write_evaluation
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, Pace, Recipe, training_state
 from core.files import file_sha256, read_json, require_writable, write_text
@@ -37,20 +38,14 @@ from models.load_pretrained_model import (
 if TYPE_CHECKING:
     import augmentation
 
-# What an estimator has nothing to do with: contradictions among these are none of this command's business.
-UNUSED = (
-    "save_path", "skip_training", "load_step", "num_2d_units", "densenet_blocks", "size_0d_unit", "semi_supervised",
-    "lr_warmup_steps", "coeff_l1_loss", "coeff_disentangle_embedding_loss", "coeff_disentangle_pseudo_label_loss",
-)  # fmt: skip
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 where a run had begun and failed, 2 for input that cannot be used, 130 if stopped."""
     try:
         description = "Train and measure a gaze and head estimator."
-        config = load_config(argv, prog="train_facenet.py", description=description, unused=UNUSED)
+        config = load_config(argv, prog="train_facenet.py", description=description, unused=unused_by("estimator"))
         run = _prepare_augmentation(config) if config.augmentation_labels else prepare(config)
-    except (ConfigError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -130,7 +125,7 @@ class Run:
 def prepare(config: Config) -> Run:
     """Open, load and check everything, what is quick to check first. The estimator's folder is not touched.
 
-    Raises ConfigError, ValueError or OSError with a message for the user.
+    Raises UserError, ValueError or OSError with a message for the user.
     """
     for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
@@ -138,7 +133,7 @@ def prepare(config: Config) -> Run:
     path = getattr(config, f"{which}_savepath")
     if not is_set(path):
         start = "or start from a file that does: config/estimator-compact.json"
-        raise ConfigError(f"{which}_savepath is not set: name the folder for the estimator, {start}.")
+        raise UserError(f"{which}_savepath is not set: name the folder for the estimator, {start}.")
     if not (config.evaluate_only or config.synthetic_data or is_set(config.redirected_file)):
         _require_training_file(config.gazecapture_file)
     tune_cpu(config.num_threads)
@@ -157,14 +152,14 @@ def prepare(config: Config) -> Run:
     run.test_sets = sources.build_test_sets(config, in_pairs=False)
     if config.evaluate_only and not run.test_sets:
         keys = "gazecapture_file, mpiigaze_file, columbia_file, eyediap_file"
-        raise ConfigError(f"no data set to measure on is set and there; set one of {keys}.")
+        raise UserError(f"no data set to measure on is set and there; set one of {keys}.")
     return run
 
 
 def _require_training_file(path: str) -> None:
-    """Before weights are fetched for a training. Raises ConfigError or FileNotFoundError."""
+    """Before weights are fetched for a training. Raises UserError or FileNotFoundError."""
     if not is_set(path):
-        raise ConfigError("gazecapture_file is not set, but training needs it; set it, or evaluate_only.")
+        raise UserError("gazecapture_file is not set, but training needs it; set it, or evaluate_only.")
     if not Path(path).is_file():
         raise FileNotFoundError(f"gazecapture_file: {path}: no such file. Correct the path, or download or make it.")
 

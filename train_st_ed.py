@@ -14,9 +14,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 where a run had begun and failed, 2 for input that cannot be used, 130 if stopped."""
 
     def start() -> "Run":
-        from core.config_reader import load_config  # here, so that Ctrl-C in a slow import is answered, too
+        # Imported in here, so that Ctrl-C in a slow import is answered; and a wrong flag before torch is loaded.
+        from core.config_default import unused_by
+        from core.config_reader import load_config
 
-        config = load_config(argv)  # and so that a wrong flag is answered before torch is loaded
+        config = load_config(argv, unused=unused_by("train"))
         from core.prepare import prepare
 
         return prepare(config)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from core import sources
-from core.config_default import Config
+from core.config_default import Config, unused_by
 from core.config_reader import load_config
 from core.estimator.report import Estimates, measure
 from core.estimator.trainer import EstimatorTrainer, Pace
 from core.runtime import tune_cpu
 from core.tracking import Tracker
 from dataset import GazeDataset
-from train_facenet import UNUSED, recipe
+from train_facenet import recipe
 
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "estimator-compact.json"
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--estimators", nargs="+", default=["gazenet", "eval_gazenet"])
     arguments, flags = parser.parse_known_args()
     tune_cpu(1)
-    config = load_config([str(CONFIG), *flags], prog="benchmarks.estimators", unused=UNUSED)
+    config = load_config([str(CONFIG), *flags], prog="benchmarks.estimators", unused=unused_by("estimator"))
     sources.make_missing_data(config)
     train_set = Decoded(sources.build_training_set(config))
     test_set = sources.open_source(config, next(source for source in sources.TESTS if source.name == "gc/test"))

@@ -10,7 +10,7 @@ from torch import nn
 from core import sources
 from core.adversary import Adversary, ImageAdversary, LatentAdversary
 from core.autoencoder.train import PairRecipe, other_settings, train_pair
-from core.config_default import Config, is_set
+from core.config_default import Config, ignored_by, is_set
 from core.files import file_sha256, read_json, require_writable
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
 from core.objective import Objective
@@ -316,7 +316,7 @@ def build_arcface(config: Config) -> ArcFace | None:
 
     Raises FileNotFoundError if it is missing in a training that weighs identity, ValueError if it does not fit.
     """
-    if not is_set(config.arcface_weights) or config.redirector != "redirtrans-gan":
+    if not is_set(config.arcface_weights) or "arcface_weights" in ignored_by(config.redirector):
         return None
     if not Path(config.arcface_weights).is_file() and not (config.coeff_identity_loss and not config.skip_training):
         say(f"identity_similarity is left out: arcface_weights ({config.arcface_weights}) is not there.")

@@ -12,40 +12,24 @@ import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from core.config_default import Config, show
+from core.command import UserError
+from core.config_default import KEYS, Config, show
 from core.config_rules import contradictions
+from core.files import read_text
 
-
-class ConfigError(ValueError):
-    """The user's settings cannot be used; its text is the whole message, one problem a line."""
-
-
-# The first key of each group in --help.
-_HEADINGS = {
-    "gazecapture_file": "data",
-    "synthetic_data": "embedded data set",
-    "densenet_blocks": "model",
-    "coeff_l1_loss": "losses",
-    "batch_size": "training",
-    "device": "machine",
-    "gazenet_savepath": "gaze and head estimators",
-    "save_path": "run folder",
-    "skip_training": "evaluation",
-    "store_redirect_dataset": "redirected data set",
-    "augmentation_labels": "augmentation experiment",
-}
 _DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most"}
+_LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def _flag(key: str) -> str:
+def flag_of(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
@@ -55,7 +39,7 @@ def _kinds(info: FieldInfo) -> tuple[Any, ...]:
     return (info.annotation,) if whole else get_args(info.annotation)
 
 
-def _expected(info: FieldInfo) -> str:
+def expected_by(info: FieldInfo) -> str:
     if info.title:
         return info.title
     if get_origin(info.annotation) is Literal:
@@ -92,10 +76,8 @@ def _from_text(text: str, info: FieldInfo) -> Any:
 def _help(prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog, f"{prog} [CONFIG.json ...] [--flag value ...]", description)
     parser.add_argument("config_files", nargs="*", metavar="CONFIG.json", help="later files win")
-    group: Any = parser
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(known.group for known in KEYS.values())}
     for key, info in Config.model_fields.items():
-        if key in _HEADINGS:
-            group = parser.add_argument_group(_HEADINGS[key])
         text = f"{info.description} (default {show(info.default)})".replace("%", "%%")
         style: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if bool not in _kinds(info):
@@ -103,7 +85,7 @@ def _help(prog: str, description: str) -> argparse.ArgumentParser:
             name = "JSON" if get_origin(info.annotation) in (tuple, dict) else _kinds(info)[0].__name__.upper()
             kind = "{" + ",".join(map(str, choices)) + "}" if choices else name
             style = {"metavar": kind}
-        group.add_argument(_flag(key), default=argparse.SUPPRESS, help=text, **style)
+        groups[KEYS[key].group].add_argument(flag_of(key), default=argparse.SUPPRESS, help=text, **style)
     return parser
 
 
@@ -124,7 +106,7 @@ class _Given:
         key = name.lstrip("-").replace("-", "_")
         near = difflib.get_close_matches(key, Config.model_fields, 1)
         self.unusable.update(near)
-        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", _flag, name)
+        where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", flag_of, name)
         hint = f"did you mean {spell(near[0])}?" if near else "--help lists them all."
         self.problems.append(where + (_DERIVED.get(key) or f"unknown setting {shown}; {hint}"))
 
@@ -132,14 +114,16 @@ class _Given:
 def _read_file(path: str, given: _Given) -> None:
     """Take a file's settings. What cannot be read at all leaves every key of it in doubt."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            content = json.load(file, object_pairs_hook=lambda pairs: _unique(pairs, path, given))
+        text = read_text(Path(path), errors="strict")
+        content = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path, given))
         problem = f"holds {show(content)}, expected an object of settings: {{...}}."
     except FileNotFoundError:
         content, problem = None, "no such config file; give the path of one, e.g. config/quickstart.json."
     except json.JSONDecodeError as error:
         content = None
         problem = f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there."
+    except UnicodeDecodeError as error:
+        content, problem = None, f"cannot be read as a JSON file: {error}; save it as UTF-8."
     except (OSError, ValueError, RecursionError) as error:
         content, problem = None, f"cannot be read as a JSON file: {error}."
     if not isinstance(content, dict):
@@ -165,9 +149,9 @@ def _flags() -> dict[str, tuple[str, bool | None]]:
     """Each flag's key, and the value it stands for if it is a switch."""
     flags: dict[str, tuple[str, bool | None]] = {}
     for key, info in Config.model_fields.items():
-        flags[_flag(key)] = (key, None)
+        flags[flag_of(key)] = (key, None)
         if bool in _kinds(info):
-            flags[_flag(key)], flags[_flag("no_" + key)] = (key, True), (key, False)
+            flags[flag_of(key)], flags[flag_of("no_" + key)] = (key, True), (key, False)
     return flags
 
 
@@ -191,12 +175,12 @@ def _read_arguments(argv: Sequence[str], given: _Given) -> tuple[list[str], list
             given.refuse(name)
             del rest[: value_follows and not rest[0].endswith(".json")]
         elif switch is None and not equals and not value_follows:
-            given.problems.append(f"{name} has no value, expected {_expected(fields[key])}; give it one.")
+            given.problems.append(f"{name} has no value, expected {expected_by(fields[key])}; give it one.")
             given.unusable.add(key)
         elif switch is None:
             taken.append((key, _from_text(text if equals else rest.pop(0), fields[key]), name))
         elif equals or rest[:1] in (["true"], ["false"]):
-            given.problems.append(f"{name} takes no value; write {_flag(key)} or {_flag('no_' + key)}.")
+            given.problems.append(f"{name} takes no value; write {flag_of(key)} or {flag_of('no_' + key)}.")
             given.unusable.add(key)
             del rest[: not equals]
         else:
@@ -231,7 +215,7 @@ def _check(given: _Given, unused: Collection[str]) -> Config:
         for key in wrong:
             info = Config.model_fields[key]
             given.problems.append(
-                f"{_where(key, given.sources)} is {show(given.values[key])}, expected {_expected(info)};"
+                f"{_where(key, given.sources)} is {show(given.values[key])}, expected {expected_by(info)};"
                 f" correct it, or leave it out for the default {show(info.default)}."
             )
         given.unusable.update(wrong)
@@ -252,7 +236,7 @@ def load_config(
 
     argv: its arguments, None for this process's own. `--help` prints and exits 0.
     unused: keys that mean nothing to this command, so that what they contradict does not matter.
-    Raises ConfigError, whose text names every problem, its file or flag, and the remedy.
+    Raises UserError, whose text names every problem, its file or flag, and the remedy.
     """
     given = _Given()
     arguments = sys.argv[1:] if argv is None else argv
@@ -267,6 +251,6 @@ def load_config(
     config = _check(given, unused)
     if given.problems:
         start = [] if files else [f"No config file was given; start from one: {prog} config/quickstart.json"]
-        raise ConfigError("\n".join(start + given.problems))
+        raise UserError("\n".join(start + given.problems))
     config._sources, config._warnings = given.sources, warnings
     return config

@@ -32,14 +32,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, errors: str = "backslashreplace") -> str:
     """A text file in UTF-8, or in whatever its byte-order mark says; undecodable bytes as backslash escapes.
 
-    Raises OSError where it cannot be read.
+    Raises OSError where it cannot be read; with errors="strict" UnicodeDecodeError for undecodable bytes.
     """
     content = path.read_bytes()
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
-    return content.decode(encoding, "backslashreplace").replace("\r\n", "\n")
+    return content.decode(encoding, errors).replace("\r\n", "\n")
 
 
 def write_json(path: Path, content: object) -> None:

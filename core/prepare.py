@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from checkpoints_manager import checkpoint_path
 from core import build, sources
 from core.command import UserError
-from core.config_default import Config, is_set
+from core.config_default import Config, decides_weights, ignored_by, is_set
 from core.estimator.trainer import training_state
 from core.experiment.redirected import Generation
 from core.files import require_writable
@@ -33,34 +33,6 @@ from models.load_pretrained_model import find_estimator_checkpoint
 from models.recrop import CroppedEstimator
 from models.redirector import Redirector
 from train_facenet import is_trained, train_configured
-
-# Settings that do not change what is learned (the device and the threads: but for rounding).
-FREE_TO_CHANGE = {
-    "device", "num_threads", "num_data_loaders", "resume", "load_step", "skip_training", "save_path", "compile",
-    "save_interval", "keep_checkpoints", "print_freq_train", "print_freq_test", "save_freq_images",
-    "use_tensorboard", "num_sample_persons", "walk_frames", "eval_batch_size", "compute_full_result",
-    "eval_disentanglement", "store_redirect_dataset", "lpips_weights", "allow_downloads", "test_subsample",
-    "eval_gazenet_savepath", "eval_gazenet_backbone", "train_missing_estimators",
-    "redirected_file", "redirected_use", "redirected_per_sample", "redirected_images", "redirected_bandwidth",
-    "redirected_truncated", "redirected_max_error",
-    "redirected_unlabeled_samples", "inversions_path", "train_missing_pair", "pair_num_steps",
-    "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file",
-    "mpiigaze_file", "columbia_file", "eyediap_file", "mpiigaze_is_bgr", "columbia_is_bgr", "eyediap_is_bgr",
-}  # fmt: skip
-OF_ST_ED = {
-    "densenet_blocks", "growth_rate", "fc_embedding_width", "output_init_gain", "carry_colour", "size_0d_unit",
-    "num_1d_units", "size_1d_unit", "num_2d_units", "size_2d_unit", "discriminator_width",
-}  # fmt: skip
-OF_THE_GAN = {
-    "gazecapture_aligned_file", "mpiigaze_aligned_file", "columbia_aligned_file", "eyediap_aligned_file", "face_size",
-    "inversions_path", "relabel_inversions", "layer_weights_prior", "e4e_weights", "stylegan2_weights",
-    "arcface_weights", "train_missing_pair", "pair_num_steps", "checkpoint_generator",
-}  # fmt: skip
-OF_OTHERS = {  # settings that a redirector has nothing to do with
-    "st-ed": OF_THE_GAN | {"projector_width", "deprojector_width"},
-    "redirtrans": OF_THE_GAN,
-    "redirtrans-gan": OF_ST_ED,
-}
 
 
 @dataclass(frozen=True)
@@ -225,7 +197,7 @@ def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect."""
     if config.num_labeled_samples and not config.semi_supervised:
         yield "num_labeled_samples has no effect without semi_supervised; all labels are used."
-    others = [key for key in config.sources if key in OF_OTHERS[config.redirector]]
+    others = [key for key in config.sources if key in ignored_by(config.redirector)]
     if others:
         yield f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} no effect on {config.redirector}."
     if config.compile and config.redirector == "redirtrans-gan":
@@ -242,7 +214,7 @@ def _ignored(config: Config) -> Iterator[str]:
 def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """A sentence if the run that goes on is not the one that wrote the checkpoint."""
     before, now = settings_of(stored), settings_of(facts)
-    changed = [key for key in now if key in before and before[key] != now[key] and key not in FREE_TO_CHANGE]
+    changed = [key for key in now if key in before and before[key] != now[key] and key in decides_weights()]
     if changed:
         say("It was trained with other values of " + ", ".join(changed) + "; the run goes on with those given now.")
     if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:

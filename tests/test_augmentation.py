@@ -123,6 +123,7 @@ def test_every_stage_knows_the_same_labels(setup: Path, monkeypatch: pytest.Monk
         (["--augmentation-variants", '{"a<5": {}, "a>5": {}}'], "two names"),
         (["--augmentation-variants", '{"a": {"redirected_file": "x.h5"}}'], "a: redirected_file"),
         (["--evaluate-only"], "evaluate_only"),
+        (["--skip-training", "--load-step", "2"], "skip_training, load_step: the experiment trains"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(

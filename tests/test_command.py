@@ -112,10 +112,7 @@ def test_a_message_reaches_a_terminal_that_has_no_letters_for_it(script: str, tm
 @pytest.mark.parametrize("script", ["train_st_ed.py", "train_facenet.py", "augmentation.py"])
 def test_ctrl_c_in_a_slow_import_is_answered_without_a_traceback(script: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
-    (tmp_path / "own.json").write_text(
-        '{"save_path": "run", "gazecapture_file": "a.h5", "gazenet_savepath": "b", "augmentation_labels": [9]}'
-    )
-    command = [sys.executable, str(ROOT / script), "own.json"]
+    command = [sys.executable, str(ROOT / script), str(ROOT / "config" / "augmentation.json")]
     with subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import train_facenet
-from core.config_default import Config, is_set
-from core.config_reader import ConfigError, load_config
+from core.command import UserError
+from core.config_default import (
+    KEYS,
+    Config,
+    decides_weights,
+    fixed_in_experiment,
+    ignored_by,
+    is_set,
+    unused_by,
+)
+from core.config_page import configuration_page
+from core.config_reader import load_config
 from core.config_rules import contradictions
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +115,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
 
 
 def refusal(*argv: str) -> str:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         load_config(argv)
     return str(error.value)
 
@@ -140,15 +149,63 @@ def test_published_files_load_with_only_paths_edited(name: str, write: Files) ->
     assert config.warnings == ()
 
 
-def unused(path: Path) -> tuple[str, ...]:
+def unused(path: Path) -> frozenset[str]:
     """Keys that mean nothing to the command which a shipped file is for."""
-    return train_facenet.UNUSED if path.name.startswith("estimator-") else ()
+    return unused_by("estimator" if path.name.startswith("estimator-") else "train")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.json")), ids=lambda path: path.name)
 def test_shipped_files_load_alone(path: Path) -> None:
     config = load_config([str(path)], unused=unused(path))
     assert config.save_path.startswith("runs/") or "save_path" in unused(path)
+
+
+def test_every_key_is_classified() -> None:
+    assert list(KEYS) == list(Config.model_fields)
+    for name, key in KEYS.items():
+        assert Config.model_fields[name].description, name
+        assert key.group and key.of and key.commands, name
+        assert key.decides in ("weights", "report", "nothing"), name
+
+
+def test_keys_of_one_kind_share_a_heading() -> None:
+    groups = {name: key.group for name, key in KEYS.items()}
+    assert groups["redirector"] == groups["e4e_weights"] == groups["growth_rate"] == "model"
+    assert groups["synthetic_persons"] == "embedded data set"
+    assert groups["face_size"] == groups["inversions_path"] == "aligned faces"
+    assert {key.group for name, key in KEYS.items() if name.startswith("coeff_")} == {"losses"}
+
+
+def test_what_is_learned_is_decided_by_some_keys_and_not_by_others() -> None:
+    decisive = {"batch_size", "growth_rate", "coeff_l1_loss", "gazecapture_file", "seed", "precision", "e4e_weights"}
+    harmless = {"device", "num_threads", "save_interval", "eval_gazenet_savepath", "mpiigaze_file", "redirected_file"}
+    elsewhere = {"estimator", "evaluate_only", "augmentation_labels", "estimator_real_share"}  # other commands'
+    assert decisive <= decides_weights()
+    assert not decides_weights() & (harmless | elsewhere)
+
+
+def test_the_experiment_fixes_what_its_figures_depend_on_and_nothing_more() -> None:
+    fixed = {"eval_gazenet_savepath", "mpiigaze_file", "test_subsample", "redirected_max_error", "estimator_num_steps"}
+    own = {"gazenet_savepath", "semi_supervised", "store_redirect_dataset", "redirected_file"}  # it sets them itself
+    assert fixed <= fixed_in_experiment()
+    assert not fixed_in_experiment() & (own | {"device", "save_path", "augmentation_labels", "walk_frames"})
+
+
+def test_a_redirector_ignores_what_is_of_others() -> None:
+    st_ed, redirtrans, gan = (ignored_by(name) for name in ("st-ed", "redirtrans", "redirtrans-gan"))
+    assert st_ed - redirtrans == {"projector_width", "deprojector_width"} and redirtrans < st_ed
+    assert {"e4e_weights", "face_size", "pair_num_steps", "coeff_latent_loss"} <= redirtrans
+    assert {"growth_rate", "discriminator_width", "carry_colour", "mirror_augmentation"} <= gan
+    assert not gan & redirtrans
+    assert not (st_ed | gan) & {"image_size", "batch_size", "coeff_l2_loss", "redirected_file"}
+
+
+def test_a_command_leaves_out_what_it_does_not_read() -> None:
+    assert {"save_path", "load_step", "num_2d_units", "coeff_l1_loss", "train_missing_estimators"} <= unused_by(
+        "estimator"
+    )
+    assert {"estimator", "evaluate_only", "redirected_use", "augmentation_seeds"} <= unused_by("train")
+    assert not (unused_by("train") | unused_by("estimator")) & {"gazecapture_file", "device", "image_size", "seed"}
 
 
 def test_variants_of_the_experiment_are_checked(write: Files) -> None:
@@ -289,6 +346,20 @@ def test_a_bad_value_makes_no_second_problem_out_of_a_contradiction(write: Files
 def test_a_syntax_error_names_file_line_and_column(write: Files) -> None:
     found = refusal(write.text('{\n  "seed": 1,\n  "decay" 2\n}'))
     assert found.startswith("a.json: line 3, column 11: not JSON")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_in_utf_8_or_as_its_byte_order_mark_says(encoding: str, write: Files) -> None:
+    Path("a.json").write_bytes(json.dumps({**USABLE, "save_path": "läufe/実験"}, ensure_ascii=False).encode(encoding))
+    assert load_config(["a.json"]).save_path == "läufe/実験"
+    Path("a.json").write_bytes('{\n  "save_path": "ä" 2\n}'.encode(encoding))
+    assert refusal("a.json").startswith("a.json: line 2, column 20: not JSON")
+
+
+def test_a_file_in_another_encoding_is_told_what_to_do(write: Files) -> None:
+    Path("a.json").write_bytes('{"save_path": "läufe"}'.encode("latin-1"))
+    assert refusal("a.json").startswith("a.json: cannot be read as a JSON file: 'utf-8' codec can't decode")
+    assert "save it as UTF-8" in refusal("a.json")
 
 
 def test_a_missing_file_is_named(write: Files) -> None:
@@ -435,7 +506,24 @@ def test_help_documents_every_key_with_its_default(
         assert info.description
         assert "--" + key.replace("_", "-") + " " in text.replace(",", " ")
         assert f"{info.description} (default {json.dumps(info.default)})" in words
-    assert "\nembedded data set:\n" in text
+    headings = [line.removesuffix(":") for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings[2:] == list(dict.fromkeys(key.group for key in KEYS.values()))
+    model = text[text.index("\nmodel:\n") : text.index("\nlosses:\n")]
+    assert "--redirector " in model and "--e4e-weights " in model
+
+
+def test_the_configuration_page_is_the_one_that_the_keys_give() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == configuration_page()
+
+
+def test_the_configuration_page_says_what_is_known_of_a_key() -> None:
+    page = configuration_page()
+    assert page.isascii() and all(f"| `{name}` |" in page for name in KEYS)
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert rows["face_size"].endswith("pixels | redirtrans-gan; `train_st_ed.py` | no |")
+    assert rows["test_subsample"].endswith("training |  | not in an experiment |")
+    assert rows["mpiigaze_aligned_file"].endswith("| yes |")  # of redirtrans-gan, which no experiment trains
+    assert "| `null` | a number above 0 and below 1, or null |" in rows["estimator_real_share"]
 
 
 def test_a_path_of_nothing_or_a_dot_is_not_set() -> None:

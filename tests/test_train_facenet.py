@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from core import sources
-from core.config_default import Config
+from core.config_default import Config, unused_by
 from core.config_reader import load_config
 from core.estimator import report as estimator_report
 from core.estimator.trainer import EstimatorTrainer, training_state
@@ -28,7 +28,7 @@ from models.load_pretrained_model import (
 )
 from tests.test_dataset_augmented import write_published
 from tests.tiny import write_dataset
-from train_facenet import UNUSED, is_trained, main, train_configured
+from train_facenet import is_trained, main, train_configured
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 6
@@ -96,7 +96,7 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     events.Reload()
     tags = {"train/loss", "gc/val/gaze_deg", "gc/test/head_deg", "train/learning_rate", "train/images_per_s"}
     assert tags <= set(events.Tags()["scalars"])
-    assert load_config(["gaze/config.json"], unused=UNUSED).estimator_num_steps == STEPS
+    assert load_config(["gaze/config.json"], unused=unused_by("estimator")).estimator_num_steps == STEPS
 
 
 def test_the_measuring_estimator_is_another_network_from_another_seed(setup: Path) -> None:
@@ -170,7 +170,7 @@ def test_kill_9_and_the_same_command_again(setup: Path) -> None:
 def test_an_estimator_that_was_missing_goes_on_where_it_was_interrupted(
     setup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(["config.json"], unused=UNUSED)
+    config = load_config(["config.json"], unused=unused_by("estimator"))
     data, device = sources.build_training_set(config), torch.device("cpu")
     validation = [sources.open_source(config, sources.VALIDATION)]
     with monkeypatch.context() as patched:
@@ -305,7 +305,7 @@ def test_a_mistake_gets_one_clear_message_and_nothing_is_written(
 
 def test_the_shipped_files_are_the_published_settings() -> None:
     vgg, resnet, compact = (
-        load_config([str(ROOT / "config" / f"estimator-{name}.json")], unused=UNUSED)
+        load_config([str(ROOT / "config" / f"estimator-{name}.json")], unused=unused_by("estimator"))
         for name in ("vgg", "resnet", "compact")
     )
     for config in (vgg, resnet):
