@@ -36,7 +36,8 @@ def read_walk(path: Path) -> list[np.ndarray]:
 def sheet(rows: Sequence[Sequence[np.ndarray]], words: Sequence[tuple[str, str]]) -> np.ndarray:
     """Rows of faces with one or two lines of words before each, on white; (H, W, 3) uint8."""
     step = SIDE + GAP
-    page = np.full((len(rows) * step - GAP, MARGIN + len(rows[0]) * step - GAP, 3), 255, np.uint8)
+    width, height = sheet_size(len(rows), len(rows[0]))
+    page = np.full((height, width, 3), 255, np.uint8)
     for i, (faces, lines) in enumerate(zip(rows, words, strict=True)):
         for j, line in enumerate(lines):
             at = (0, i * step + SIDE // 2 + 16 * j)
@@ -46,6 +47,11 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], words: Sequence[tuple[str, str]]
             left = MARGIN + j * step
             page[i * step : i * step + SIDE, left : left + SIDE] = face
     return page
+
+
+def sheet_size(rows: int, columns: int) -> tuple[int, int]:
+    """Width and height of a sheet in pixels."""
+    return MARGIN + columns * (SIDE + GAP) - GAP, rows * (SIDE + GAP) - GAP
 
 
 def redirected(persons: Sequence[Path]) -> np.ndarray:
