@@ -212,6 +212,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_module_that_a_page_names_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":  # which names what was
+        return
+    found = {path.name for path in ROOT.glob("**/*.py")}
+    for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() if "/" in name else name in found, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_code_blocks_say_what_they_are_and_python_compiles(page: Path) -> None:
     for language, block in fences(page):
         assert language in ("sh", "python", "text", "json", "bibtex"), block
