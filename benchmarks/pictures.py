@@ -1,7 +1,8 @@
 """The README's pictures from a finished run: `python -m benchmarks.pictures --run runs/quickstart`.
 
-Writes redirected.png (sources, targets, redirected) and walk.gif (gaze, then head, turned all around) from what the run
-left in `samples/`; more frames: `python train_st_ed.py config/quickstart.json --walk-frames 60`, once it is finished.
+Writes redirected.png (sources, targets, redirected) and walk.webp (gaze and head turned, sideways and then up and down)
+from what the run left in `samples/`. The README's have twice the frames of a plain run: once it was finished,
+`python train_st_ed.py config/quickstart.json --walk-frames 48` wrote them anew.
 """
 
 import argparse
@@ -13,10 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SIDE, GAP, MARGIN = 112, 4, 92  # pixels of a face, between faces, and for the words on the left
-COLOURS = 128  # of the animation, the same in all frames
-FRAME_MS = 70
-ROWS = (("source", ""), ("target", ""), ("redirected", "to its gaze, head"))
+SIDE, GAP, MARGIN = 112, 4, 106  # pixels of a face, between faces, and for the words on the left
+FRAME_MS, QUALITY = 60, 80  # of the animation
+ROWS = (("source", ""), ("target", ""), ("redirected", "target's gaze, head"))
 
 
 def read_face(path: Path) -> np.ndarray:
@@ -40,7 +40,7 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], words: Sequence[tuple[str, str]]
     page = np.full((height, width, 3), 255, np.uint8)
     for i, (faces, lines) in enumerate(zip(rows, words, strict=True)):
         for j, line in enumerate(lines):
-            at = (0, i * step + SIDE // 2 + 16 * j)
+            at = (2, i * step + SIDE // 2 + 16 * j)
             size = 0.45 if j == 0 else 0.33
             cv2.putText(page, line, at, cv2.FONT_HERSHEY_SIMPLEX, size, (60, 60, 60), 1, cv2.LINE_AA)
         for j, face in enumerate(faces):
@@ -62,16 +62,15 @@ def redirected(persons: Sequence[Path]) -> np.ndarray:
 def walk(persons: Sequence[Path]) -> Iterator[np.ndarray]:
     """Frames of an animation: gaze moves in the first row, the head in the second, all else is kept."""
     walks = [[read_walk(person / f"walk_{factor}.mp4") for person in persons] for factor in ("gaze", "head")]
+    words = (("gaze turned", "all else kept"), ("head turned", "all else kept"))
     for frame in range(len(walks[0][0])):
-        yield sheet([[faces[frame] for faces in row] for row in walks], (("gaze", "turned"), ("head", "turned")))
+        yield sheet([[faces[frame] for faces in row] for row in walks], words)
 
 
 def write_animation(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """A GIF for ever, its colours chosen once for all frames so that nothing flickers."""
-    pages = [Image.fromarray(frame) for frame in frames]
-    palette = Image.fromarray(np.concatenate(frames[:: max(len(frames) // 8, 1)])).quantize(COLOURS)
-    first, *rest = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
-    first.save(path, save_all=True, append_images=rest, duration=FRAME_MS, loop=0, optimize=False)
+    """An animated WebP that goes on for ever; a GIF would be larger and have few colours."""
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(path, save_all=True, append_images=rest, duration=FRAME_MS, loop=0, quality=QUALITY, method=6)
 
 
 def _resized(picture: np.ndarray) -> np.ndarray:
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"{arguments.run}/samples has no persons: let the run come to its end.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     Image.fromarray(redirected(persons)).save(arguments.out / "redirected.png", optimize=True)
-    write_animation(arguments.out / "walk.gif", list(walk(persons)))
+    write_animation(arguments.out / "walk.webp", list(walk(persons)))
 
 
 if __name__ == "__main__":

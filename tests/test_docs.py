@@ -181,7 +181,7 @@ def test_pictures_are_made_from_what_a_run_leaves(tmp_path: Path) -> None:
             write_video(folder / f"walk_{factor}.mp4", frames)
     pictures.main(["--run", str(tmp_path / "run"), "--out", str(tmp_path)])
     assert Image.open(tmp_path / "redirected.png").size == pictures.sheet_size(3, 2)
-    with Image.open(tmp_path / "walk.gif") as animation:
+    with Image.open(tmp_path / "walk.webp") as animation:
         assert (animation.size, animation.n_frames) == (pictures.sheet_size(2, 2), 5)
 
 
