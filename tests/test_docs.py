@@ -28,8 +28,9 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:(?:python|pip|tensorboard|bash|ruff|pre-commit)\s|mypy)[^`]*)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TOOLS = {  # what is checked no further
-    "mypy", "pre-commit install", "ruff check .", "ruff format --check .", "tensorboard --logdir runs",
-    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu", "pip check",
+    "mypy", "pre-commit install", "ruff check .", "ruff format --check .", "tensorboard --logdir runs", "pip check",
+    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu", "pip install hdf5plugin",
+    "python -m core.config_page > docs/configuration.md",
 }  # fmt: skip
 HAND_ON = ("quickstart.py", "redirectors.py", "estimators.py")  # benchmarks: other flags are train_st_ed.py's
 
