@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint
+from core.batches import mirrored
+from core.schedules import Cadence
 from core.tracking import Tracker
-from core.trainer import Cadence, Housekeeping, RedirectionTrainer, mirrored
+from core.trainer import Housekeeping, RedirectionTrainer
 from tests.tiny import WEIGHTS, random_batch, tiny_trainer
 
 
@@ -130,7 +132,7 @@ class Loop:
         self.folder, self.start, self.calls = folder, start, []
         folder.mkdir(exist_ok=True)
         self.trainer = tiny_trainer()
-        self.cadence = Cadence(num_steps=10, log=2, test=5, pictures=100, save=4)
+        self.cadence = Cadence(log=2, test=5, pictures=100, save=4)
         if start:
             load_checkpoint(checkpoint_path(folder, start), self.trainer.modules, self.trainer.optimizers)
 
@@ -155,6 +157,7 @@ class Loop:
             tracker,
             Housekeeping(self.test, lambda _: None, self.save),
             start=self.start,
+            num_steps=10,
             stop=[] if stop is None else stop,
         )
 
@@ -186,7 +189,7 @@ def test_a_test_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
     loop.run()
     assert "test 4" not in loop.calls
     loop = Loop(tmp_path, start=8)
-    loop.cadence = Cadence(num_steps=10, log=2, test=4, pictures=100, save=4)
+    loop.cadence = Cadence(log=2, test=4, pictures=100, save=4)
     loop.run()
     assert loop.calls[0] == "test 8"
 
