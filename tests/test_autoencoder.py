@@ -13,11 +13,8 @@ from torch.utils.data import default_collate
 from core.autoencoder import train as training
 from core.autoencoder.train import mean_image, measure_autoencoder, train_autoencoder, training_state
 from core.autoencoder.trainer import ESTIMATOR_FROM, AutoencoderSettings, AutoencoderTrainer, l1_near_eyes
-from core.batches import mirrored
-from core.schedules import autoencoder_rate
 from dataset_aligned import AlignedDataset
 from models.load_pretrained_model import load_e4e
-from models.recrop import warp
 from tests.tiny import PoolEstimator, write_dataset
 from utils import image_to_float, read_torch_file
 
@@ -109,36 +106,7 @@ def test_a_loss_that_is_not_finite_moves_nothing(data: AlignedDataset):
     assert torch.equal(trainer.encoder.input_layer[0].weight, before)
 
 
-def test_learning_rate_rises_and_falls():
-    factors = [autoencoder_rate(step, 1000) for step in range(1000)]
-    assert factors.index(max(factors)) in (49, 50)
-    assert max(factors) == 1 and factors[-1] < 1e-4
-    assert factors[525] == pytest.approx(0.5, abs=2e-3)  # half of the way down
-
-
 # What it is made of
-
-
-def test_the_view_of_a_mirrored_face_is_the_mirrored_view():
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(2, 3, 32, 32, generator=generator)
-    crop = torch.eye(3) * torch.tensor([0.6, 0.7, 1.0]) + 0.1 * torch.rand(2, 3, 3, generator=generator)
-    batch = {"image": image, "crop": crop, "points": torch.rand(2, 5, 2, generator=generator) * 31}
-    turned = mirrored(batch, torch.tensor([True, False]))
-    views = warp(turned["image"], turned["crop"], 16), warp(image, crop, 16)
-    torch.testing.assert_close(views[0][0], views[1][0].flip(-1))
-    assert torch.equal(views[0][1], views[1][1])
-
-
-def test_mirrored_points_stay_on_what_they_mark():
-    image = torch.zeros(1, 3, 32, 32)
-    points = torch.tensor([[[8, 10], [22, 11], [15, 17], [9, 24], [20, 25]]])
-    for i, (column, row) in enumerate(points[0].tolist()):
-        image[0, :, row, column] = i + 1
-    batch = {"image": image, "crop": torch.eye(3)[None], "points": points.float()}
-    turned = mirrored(batch, torch.tensor([True]))
-    seen = [turned["image"][0, 0, int(row), int(column)].item() for column, row in turned["points"][0]]
-    assert seen == [2, 1, 3, 5, 4]  # the eye that is now at image left comes first
 
 
 def test_only_pixels_near_the_eyes_count_there():
@@ -178,7 +146,8 @@ def blank(trainer: AutoencoderTrainer) -> dict[str, Any]:
 
 def test_the_file_says_what_it_is_of(trained: Path):
     content = read_torch_file(trained)
-    assert content["facts"]["recipe"] == asdict(TINY)
+    assert content["facts"]["recipe"] == asdict(TINY)  # the name in files that are there
+    assert set(content["facts"]) == {"recipe", "data", "file", "samples", "estimator", "patch_size"}
     assert content["facts"].items() >= {"data": "gc/train", "samples": 24, "file": "faces.h5"}.items()
     assert content["opts"]["output_size"] == 32
     assert not training_state(trained).exists()

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from core import batches, sources
+from core.command import UserError
 from core.config_default import Config
 from core.estimator.report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
-from core.estimator.spec import EstimatorSettings
+from core.estimator.spec import EstimatorSettings, stored_facts
 from core.estimator.trainer import EstimatorTrainer, Validate, training_state, vary_colours
 from core.files import file_sha256
-from core.schedules import Cadence, estimator_rate
+from core.schedules import Cadence
 from core.tracking import Tracker
 from dataset import GazeDataset
 from models import load_pretrained_model
@@ -208,13 +209,6 @@ def test_colours_vary_by_image_in_contrast_and_by_channel_in_brightness():
     assert len((varied.mean(dim=(2, 3)) - contrast * image.mean(dim=(2, 3))).unique()) == 6
 
 
-def test_learning_rate_schedules():
-    steps = [estimator_rate(step, 200, "step", 50, 0.5) for step in (0, 49, 50, 199)]
-    assert steps == [1, 1, 0.5, 0.125]
-    cycle = [estimator_rate(step, 100, "one-cycle", 1, 0.5) for step in (0, 19, 20, 60, 99)]
-    assert cycle == pytest.approx([0.05, 1, 1, 0.5, 0.0], abs=1e-3)
-
-
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:
     """Weights under torchvision's keys, every value its own, with a head; without BatchNorm's counts, as old files."""
     part = build_estimator(backbone).state_dict()
@@ -349,6 +343,21 @@ def test_training_writes_what_the_loader_reads_and_the_facts_beside_it(faces: Ga
     assert trainer.estimator.training
     names = {"at_step_0000003.json", "at_step_0000003.pth.tar", "best.json", "best.pth.tar"}
     assert {file.name for file in path.parent.iterdir()} == names  # the training state is gone
+
+
+def test_facts_carry_the_names_of_those_in_files_that_are_there(faces: GazeDataset):
+    facts = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS), CPU).facts(faces)
+    assert set(facts) == {
+        "backbone", "num_steps", "batch_size", "learning_rate", "seed", "init", "lr_schedule", "decay_steps", "decay",
+        "flip", "num_labeled_samples", "precision", "real_share", "colour_jitter", "data", "file", "samples",
+        "image_size", "initialisation",
+    }  # fmt: skip
+
+
+def test_a_damaged_note_beside_weights_is_named(tmp_path: Path):
+    (tmp_path / "best.json").write_text("{")
+    with pytest.raises(UserError, match="best.json: not a JSON file .* Remove it"):
+        stored_facts(tmp_path / "best.pth.tar")
 
 
 def test_the_best_weights_are_those_of_the_lowest_error_on_gc_val(faces: GazeDataset, tmp_path: Path):

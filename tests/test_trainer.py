@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint
-from core.batches import mirrored
 from core.schedules import Cadence
 from core.tracking import Tracker
 from core.trainer import Housekeeping, RedirectionTrainer
@@ -85,15 +84,6 @@ def test_mixing_is_a_function_of_seed_and_step_and_leaves_appearance_alone() -> 
     assert "appearance" not in masks[0]
     assert same(masks[0], masks[1]) and not same(masks[0], masks[2])
     assert 0.3 < torch.cat(list(masks[0].values())).float().mean() < 0.7
-
-
-def test_mirroring_flips_the_image_and_negates_both_yaws() -> None:
-    batch = random_batch(size=2)
-    turned = mirrored(batch, torch.tensor([[True], [False]]))
-    assert torch.equal(turned["image_a"][0], batch["image_a"][0].flip(-1))
-    assert torch.equal(turned["head_b"][0], batch["head_b"][0] * torch.tensor([1.0, -1.0]))
-    for name, value in batch.items():
-        assert torch.equal(turned[name][1], value[1])
 
 
 def test_learning_rate_is_set_before_the_step() -> None:
