@@ -14,18 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core import sources
+from core import build, sources
 from core.config_default import Config, unused_by
 from core.config_reader import load_config
 from core.estimator.report import Estimates, measure
-from core.estimator.trainer import EstimatorTrainer, Pace
+from core.estimator.spec import EstimatorSpec
+from core.estimator.trainer import EstimatorTrainer
 from core.runtime import tune_cpu
+from core.schedules import Cadence
 from core.tracking import Tracker
 from dataset import GazeDataset
-from train_facenet import recipe
 
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "estimator-compact.json"
 CPU = torch.device("cpu")
+SPECS = {"gazenet": build.training_estimator, "eval_gazenet": build.measuring_estimator}
 
 
 class Decoded:
@@ -42,22 +44,22 @@ class Decoded:
         return self.entries[index]
 
 
-def train(config: Config, which: str, train_set: Decoded) -> tuple[nn.Module, float]:
+def train(config: Config, spec: EstimatorSpec, train_set: Decoded) -> tuple[nn.Module, float]:
     """The trained estimator and the CPU-seconds it took."""
-    trainer = EstimatorTrainer(recipe(config, which), CPU)
+    trainer = EstimatorTrainer(build.estimator_settings(config, spec), CPU)
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker(Path(folder), use_tensorboard=False)
         start = time.process_time()
-        trainer.fit(train_set, Path(folder), Pace(), validate=lambda _: {}, tracker=tracker, stop=[])
+        trainer.fit(train_set, Path(folder), Cadence(), validate=lambda _: {}, tracker=tracker, stop=[])
         return trainer.estimator, time.process_time() - start
 
 
-def row(config: Config, which: str, cpu_s: float, result: Estimates) -> str:
+def row(config: Config, spec: EstimatorSpec, cpu_s: float, result: Estimates) -> str:
     """A line of the table."""
     summary, cells = result.summary(), []
     for name in ("gaze", "head"):
         cells += [f"{summary[name]['mean']:.2f}", f"{summary[f'{name}_label_blind_deg']:.1f}"]
-    settings = getattr(config, f"{which}_backbone"), config.seed, config.estimator_num_steps
+    settings = spec.backbone, config.seed, config.estimator_num_steps
     return f"| {' | '.join(map(str, settings))} | {cpu_s:.0f} | {' | '.join(cells)} |"
 
 
@@ -65,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, nargs="+", default=[450, 1350])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--estimators", nargs="+", default=["gazenet", "eval_gazenet"])
+    parser.add_argument("--estimators", nargs="+", choices=list(SPECS), default=list(SPECS))
     arguments, flags = parser.parse_known_args()
     tune_cpu(1)
     config = load_config([str(CONFIG), *flags], prog="benchmarks.estimators", unused=unused_by("estimator"))
@@ -74,12 +76,13 @@ def main() -> None:
     test_set = sources.open_source(config, next(source for source in sources.TESTS if source.name == "gc/test"))
     lines = [f"| backbone | seed | steps | CPU-s | gaze, {test_set.name} | label-blind | head | label-blind |"]
     lines.append("|---|---|---|---|---|---|---|---|")
-    for which in arguments.estimators:
+    for key in arguments.estimators:
         for seed in arguments.seeds:
             for steps in arguments.steps:
                 changed = config.model_copy(update={"seed": seed, "estimator_num_steps": steps})
-                estimator, cpu_s = train(changed, which, train_set)
-                lines.append(row(changed, which, cpu_s, measure(estimator, test_set, CPU)))
+                spec = SPECS[key](changed)
+                estimator, cpu_s = train(changed, spec, train_set)
+                lines.append(row(changed, spec, cpu_s, measure(estimator, test_set, CPU)))
     print("\n".join(lines))
 
 

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from core.figures import new_figure
+
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ("gaze_redirection", "head_redirection", "l1", "l1_person_mean", "identity_kept", "identity_real_target")
 
@@ -71,17 +73,11 @@ def table(rows: dict[str, list[float]], first: str, titles: list[str]) -> str:
 
 def draw(curves: list[dict[int, dict[str, float]]], path: Path) -> None:
     """One panel a figure, one line a seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 3, figsize=(12, 3.5))
-    for name, panel in zip(("gaze", "head", "l1"), panels, strict=True):
+    figure = new_figure((12, 3.5))
+    for name, panel in zip(("gaze", "head", "l1"), figure.subplots(1, 3), strict=True):
         for points in curves:
             panel.plot(list(points), [point[name] for point in points.values()], marker="o")
         panel.set(xlabel="step", title=name if name == "l1" else f"{name} error / pair angle")
-    figure.tight_layout()
     figure.savefig(path, dpi=80)
 
 

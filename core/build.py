@@ -1,7 +1,7 @@
 """Config to networks and what trains them; `core/sources.py` does the data."""
 
-import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,22 +9,25 @@ from torch import nn
 
 from core import sources
 from core.adversary import Adversary, ImageAdversary, LatentAdversary
-from core.autoencoder.train import PairRecipe, other_settings, train_pair
+from core.autoencoder.train import other_settings, train_autoencoder
+from core.autoencoder.trainer import AutoencoderSettings
+from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
-from core.files import file_sha256, read_json, require_writable
+from core.estimator.spec import EstimatorSettings, EstimatorSpec, stored_facts
+from core.files import file_sha256, require_writable
 from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
 from core.objective import Objective
 from core.runtime import stop_on_signal
+from core.schedules import Cadence, redirector_rate
 from core.tracking import say
-from core.trainer import Cadence, StepSettings
+from core.trainer import StepSettings
 from dataset_aligned import AlignedDataset
 from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.encoder import embedding_width
 from models.gazeheadnet import Estimator
 from models.load_pretrained_model import (
-    facts_file,
-    find_estimator_checkpoint,
+    IMAGENET_URLS,
     load_arcface,
     load_e4e,
     load_estimator,
@@ -156,32 +159,74 @@ def needs_training_estimator(config: Config, wants_codes: bool) -> bool:
     return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss or relabels)
 
 
-def build_estimator(config: Config, which: str) -> Estimator:
-    """The trained estimator of the losses ('gazenet') or of the metrics ('eval_gazenet'), frozen; it sees patches.
+def training_estimator(config: Config) -> EstimatorSpec:
+    """The one that the losses look through."""
+    return EstimatorSpec(
+        "gazenet",
+        Path(config.gazenet_savepath),
+        config.gazenet_backbone,
+        config.image_size,
+        max_labels=config.num_labeled_samples if config.semi_supervised else None,
+    )
 
-    Raises FileNotFoundError, or ValueError if it does not fit its backbone or was trained for another image size.
+
+def measuring_estimator(config: Config) -> EstimatorSpec:
+    """The one that measures, which no training has seen."""
+    return EstimatorSpec(
+        "eval_gazenet", Path(config.eval_gazenet_savepath), config.eval_gazenet_backbone, config.image_size
+    )
+
+
+def configured_estimator(config: Config) -> EstimatorSpec:
+    """The one that train_facenet.py works on."""
+    return training_estimator(config) if config.estimator == "gazenet" else measuring_estimator(config)
+
+
+def estimator_settings(config: Config, spec: EstimatorSpec) -> EstimatorSettings:
+    """What decides its weights; the one that measures has another seed."""
+    is_real = not is_set(config.redirected_file)
+    return EstimatorSettings(
+        backbone=spec.backbone,
+        num_steps=config.estimator_num_steps,
+        batch_size=config.estimator_batch_size,
+        learning_rate=config.estimator_learning_rate,
+        seed=config.seed + (spec.key == "eval_gazenet"),
+        init=config.estimator_init if spec.backbone in IMAGENET_URLS else "none",
+        lr_schedule=config.estimator_lr_schedule,
+        decay_steps=config.estimator_decay_steps,
+        decay=config.estimator_decay,
+        flip=config.estimator_flip,
+        # Of a redirected data set all is used: the number of labels was chosen when it was made.
+        num_labeled_samples=config.estimator_num_labeled_samples if is_real else None,
+        precision=config.precision,
+        real_share=None if is_real else config.estimator_real_share,
+    )
+
+
+def build_estimator(spec: EstimatorSpec) -> Estimator:
+    """The trained estimator, frozen; it sees patches.
+
+    Raises FileNotFoundError, or UserError if it does not fit its backbone or was trained for another image size.
     """
-    path, backbone = getattr(config, f"{which}_savepath"), getattr(config, f"{which}_backbone")
-    estimator = load_estimator(path, backbone, key=f"{which}_savepath")
-    file = find_estimator_checkpoint(path)
+    estimator, file = load_estimator(spec.path, spec.backbone, key=spec.path_key), spec.checkpoint()
     # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
-    facts = read_json(facts_file(file)) if facts_file(file).is_file() else {}
+    facts = stored_facts(file) if file else {}
     size, labels = facts.get("image_size", 128), facts.get("samples", 0)
-    if which == "gazenet" and config.semi_supervised and labels > config.num_labeled_samples:
+    if spec.max_labels is not None and labels > spec.max_labels:
         say(
             f"warning: the estimator at {file} was trained with {labels} labels, more than num_labeled_samples "
-            f"({config.num_labeled_samples}): the redirector learns from them through it."
+            f"({spec.max_labels}): the redirector learns from them through it."
         )
-    if backbone in ("vgg16", "resnet50") and size != config.image_size:
-        raise ValueError(
-            f"{which}_savepath: {file} was trained on images of {size} px, but image_size is {config.image_size}. "
+    if spec.backbone in ("vgg16", "resnet50") and size != spec.image_size:
+        raise UserError(
+            f"{spec.path_key}: {file} was trained on images of {size} px, but image_size is {spec.image_size}. "
             "Train one for that size, or change image_size."
         )
     return estimator
 
 
-def _pair_recipe(config: Config) -> PairRecipe:
-    return PairRecipe(
+def _autoencoder_settings(config: Config) -> AutoencoderSettings:
+    return AutoencoderSettings(
         size=config.face_size,
         channel_multiplier=config.face_size / 2048,  # a resolution has as many channels whatever the size
         num_steps=config.pair_num_steps,
@@ -190,14 +235,14 @@ def _pair_recipe(config: Config) -> PairRecipe:
     )
 
 
-def check_pair(config: Config) -> None:
-    """Say if the pair at e4e_weights is not the one that these settings would train; it is used as it is."""
-    different = other_settings(Path(config.e4e_weights), _pair_recipe(config))
+def check_autoencoder(config: Config) -> None:
+    """Say if the networks at e4e_weights are not those that these settings would train; they are used as they are."""
+    different = other_settings(Path(config.e4e_weights), _autoencoder_settings(config))
     if different:
         say(f"warning: {config.e4e_weights} {different}; it is used as it is. To train another, set another path.")
 
 
-def train_missing_pair(
+def train_missing_autoencoder(
     config: Config, faces: AlignedDataset, estimator: Estimator | None, device: torch.device
 ) -> None:
     """Train a small encoder and generator of `face_size` on these faces, into e4e_weights.
@@ -206,10 +251,10 @@ def train_missing_pair(
     """
     held_out = sources.open_faces(config, sources.VALIDATION)
     with stop_on_signal() as stop:
-        done = train_pair(
+        done = train_autoencoder(
             faces,
             estimator,
-            _pair_recipe(config),
+            _autoencoder_settings(config),
             Path(config.e4e_weights),
             patch_size=config.image_size,
             device=device,
@@ -218,7 +263,7 @@ def train_missing_pair(
             num_workers=config.num_data_loaders,
         )
     if not done:
-        say("Stopped in the training of the pair; the same command continues from there.")
+        say("Stopped in the training of the autoencoder; the same command continues from there.")
         raise KeyboardInterrupt
 
 
@@ -240,7 +285,7 @@ def build_inverted(
         patch_size=config.image_size,
         weights_sha256=frozen.get("e4e_weights", ""),
         generator_sha256=frozen.get("stylegan2_weights", ""),
-        estimator_sha256=estimator_hashes(config)["gazenet"] if config.relabel_inversions else "",
+        estimator_sha256=training_estimator(config).sha256() if config.relabel_inversions else "",
     )
     parent = Path(config.inversions_path) if is_set(config.inversions_path) else dataset.path.parent / "inversions"
     require_writable(parent, "inversions_path")
@@ -267,10 +312,7 @@ def frozen_hashes(redirector: Redirector) -> dict[str, str]:
 
 def estimator_hashes(config: Config) -> dict[str, str]:
     """sha256 of each estimator's file, '' where there is none: frozen parts are named, not stored again."""
-    files = {
-        which: find_estimator_checkpoint(getattr(config, f"{which}_savepath")) for which in ("gazenet", "eval_gazenet")
-    }
-    return {which: file_sha256(file) if file else "" for which, file in files.items()}
+    return {spec.key: spec.sha256() for spec in (training_estimator(config), measuring_estimator(config))}
 
 
 def build_perceptual_metric(config: Config) -> nn.Module | None:
@@ -325,20 +367,20 @@ def build_arcface(config: Config) -> ArcFace | None:
 
 
 def learning_rate_schedule(config: Config) -> Callable[[int], float]:
-    """Step -> learning rate: linear warm-up, then steps of `decay` as published, or a cosine down to 0."""
-
-    def rate(step: int) -> float:
-        warmup = min((step + 1) / config.lr_warmup_steps, 1.0) if config.lr_warmup_steps else 1.0
-        if config.lr_schedule == "cosine":
-            return config.lr * warmup * (1 + math.cos(math.pi * step / config.num_training_steps)) / 2
-        return config.lr * warmup * config.decay ** (step // config.decay_steps)
-
-    return rate
+    """Step -> learning rate."""
+    return partial(
+        redirector_rate,
+        highest=config.lr,
+        num_steps=config.num_training_steps,
+        warmup_steps=config.lr_warmup_steps,
+        schedule=config.lr_schedule,
+        decay_steps=config.decay_steps,
+        decay=config.decay,
+    )
 
 
 def cadence(config: Config) -> Cadence:
     return Cadence(
-        num_steps=config.num_training_steps,
         log=config.print_freq_train,
         test=config.print_freq_test,
         pictures=config.save_freq_images,

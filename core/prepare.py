@@ -17,8 +17,9 @@ from checkpoints_manager import checkpoint_path
 from core import build, sources
 from core.command import UserError
 from core.config_default import Config, decides_weights, ignored_by, is_set
-from core.estimator.trainer import training_state
+from core.estimator.run import prepare_estimators
 from core.experiment.redirected import Generation
+from core.facts import differences, say_differences
 from core.files import require_writable
 from core.record import settings_of
 from core.resume import Start, restore, start_file
@@ -29,10 +30,8 @@ from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, tra
 from dataset import GazeDataset
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
-from models.load_pretrained_model import find_estimator_checkpoint
 from models.recrop import CroppedEstimator
 from models.redirector import Redirector
-from train_facenet import is_trained, train_configured
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def prepare(config: Config) -> Run:
         assert isinstance(train_set, AlignedDataset)
         estimator = estimators.get("gazenet")
         train_set = build.build_inverted(config, train_set, redirector, networks.frozen, estimator, device)
-    seeing = {which: _seeing(estimator, redirector, config) for which, estimator in estimators.items()}
+    seeing = {key: _seeing(estimator, redirector, config) for key, estimator in estimators.items()}
     measuring = Measuring(
         seeing.get("eval_gazenet"), lpips.to(device) if lpips else None, arcface.to(device) if arcface else None
     )
@@ -167,7 +166,7 @@ def _plan_generation(config: Config, train_set: GazeDataset, start: Start) -> Ge
     require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
     is_done = config.skip_training or start.step >= config.num_training_steps
     made_by = checkpoint_path(Path(config.save_path), start.step) if is_done else None
-    generation.check(made_by, build.estimator_hashes(config)["gazenet"])
+    generation.check(made_by, build.training_estimator(config).sha256())
     return generation
 
 
@@ -184,13 +183,13 @@ def _train_missing_autoencoder(config: Config, device: torch.device) -> None:
     if not config.train_missing_pair or config.skip_training:
         return
     if Path(config.e4e_weights).is_file():
-        build.check_pair(config)
+        build.check_autoencoder(config)
         return
     require_writable(Path(config.e4e_weights).parent, "e4e_weights")
     sources.make_missing_data(config, faces=True)
     faces = sources.open_faces(config, sources.TRAIN)
     estimator = _estimators(config, True, None, None, device).get("gazenet")
-    build.train_missing_pair(config, faces, estimator, device)
+    build.train_missing_autoencoder(config, faces, estimator, device)
 
 
 def _ignored(config: Config) -> Iterator[str]:
@@ -213,10 +212,8 @@ def _ignored(config: Config) -> Iterator[str]:
 
 def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """A sentence if the run that goes on is not the one that wrote the checkpoint."""
-    before, now = settings_of(stored), settings_of(facts)
-    changed = [key for key in now if key in before and before[key] != now[key] and key in decides_weights()]
-    if changed:
-        say("It was trained with other values of " + ", ".join(changed) + "; the run goes on with those given now.")
+    changed = differences(settings_of(stored), settings_of(facts), only_known=True)
+    say_differences([key for key in changed if key in decides_weights()], "the run goes on with those given now")
     if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:
         say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 
@@ -234,35 +231,6 @@ def _estimators(
     """
     in_losses = not config.skip_training and build.needs_training_estimator(config, wants_codes)
     in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
-    wanted = ["gazenet"] * (in_losses or in_gate) + ["eval_gazenet"] * _measures(config)
-    for which in wanted:
-        path = getattr(config, f"{which}_savepath")
-        if not is_set(path) and find_estimator_checkpoint(path) is None:
-            raise UserError(f"{which}_savepath is not set, but an estimator is needed; name its folder or file.")
-    for which in wanted if config.train_missing_estimators else []:
-        path = getattr(config, f"{which}_savepath")
-        if is_set(path) and not is_trained(path):
-            if test_sets is None:
-                train_set, test_sets = (
-                    sources.build_training_set(config),
-                    sources.build_test_sets(config, in_pairs=False),
-                )
-            validation = [dataset for dataset in test_sets if dataset.name == sources.VALIDATION.name]
-            labels = _labels_for(config, which)
-            train_configured(labels, which, train_set or sources.build_training_set(config), validation, device)
-    for which in wanted:
-        path = Path(getattr(config, f"{which}_savepath"))
-        if training_state(path).is_file():
-            raise UserError(
-                f"{which}_savepath: the training of the estimator at {path} is not finished. Finish it by the command "
-                "that began it, or set train_missing_estimators."
-            )
-    return {which: build.build_estimator(config, which).to(device) for which in wanted}
-
-
-def _labels_for(config: Config, which: str) -> Config:
-    """The configuration with the labels that an estimator may be trained on: those of the redirector, if it has few."""
-    most = config.estimator_num_labeled_samples
-    if which == "gazenet" and config.semi_supervised:
-        most = min(most, config.num_labeled_samples)
-    return config.model_copy(update={"estimator_num_labeled_samples": most, "redirected_file": "."})
+    wanted = [build.training_estimator(config)] * (in_losses or in_gate)
+    wanted += [build.measuring_estimator(config)] * _measures(config)
+    return prepare_estimators(config, wanted, device, train_set, test_sets)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from checkpoints_manager import checkpoint_path, load_checkpoint, saved_steps
 from core.command import UserError
 from core.config_default import Config
+from core.facts import differences
 from core.record import settings_of
 from core.tracking import say
 
@@ -72,7 +73,7 @@ def _require_same_frozen(path: Path, stored: Mapping[str, object], now: Mapping[
     """Around other frozen networks the stored weights mean nothing. Raises UserError."""
     before = stored.get("frozen", {})
     assert isinstance(before, Mapping)
-    different = sorted(key for key in before.keys() | now if before.get(key) != now.get(key))
+    different = sorted(differences(before, now))
     if different:
         raise UserError(
             f"{path}: was trained with another file at {', '.join(different)} "

@@ -97,7 +97,15 @@ class Run:
         assert self.train_set is not None
         batches = sources.build_batches(config, self.train_set, self.start, self.device)
         with stop_on_signal() as stop:
-            step = trainer.fit(batches, build.cadence(config), tracker, keeping, start=self.start, stop=stop)
+            step = trainer.fit(
+                batches,
+                build.cadence(config),
+                tracker,
+                keeping,
+                start=self.start,
+                num_steps=config.num_training_steps,
+                stop=stop,
+            )
         tracker.close()
         return step
 

@@ -9,26 +9,13 @@ from torch.optim import Optimizer
 
 import losses
 from core.adversary import Adversary
+from core.batches import mirrored
 from core.objective import Objective
 from core.runtime import autocast, step_generator
+from core.schedules import Cadence, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
 from models.redirector import Redirector
 from utils import batch_to_device
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """When the trainer does what, in steps.
-
-    test_at_end: also test after the last step; not needed where a full evaluation follows.
-    """
-
-    num_steps: int
-    log: int
-    test: int
-    pictures: int
-    save: int
-    test_at_end: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +94,7 @@ class RedirectionTrainer:
         keeping: Housekeeping,
         *,
         start: int,
+        num_steps: int,
         stop: list[int],
     ) -> int:
         """Train from step `start`; returns the steps done, fewer than asked for if `stop` was filled.
@@ -114,7 +102,7 @@ class RedirectionTrainer:
         Housekeeping comes before a step, so that a step is never split by a save.
         Raises FloatingPointError before an update whose loss is not finite.
         """
-        bar = progress_bar(cadence.num_steps, start, "training")
+        bar = progress_bar(num_steps, start, "training")
         step = start
         if start:  # a kill may have come between the save and the test of this step
             self._keep_house(start, cadence, tracker, keeping, saves=False)
@@ -127,14 +115,14 @@ class RedirectionTrainer:
             terms = self.train_step(moved, step)
             step += 1
             bar.update()
-            if step % cadence.log == 0 or step == cadence.num_steps:
+            if is_due(step, cadence.log) or step == num_steps:
                 values = {name: value.item() for name, value in terms.items()}
                 images_per_s = (bar.format_dict["rate"] or 0) * 2 * len(moved["image_a"])
                 bar.set_postfix(loss=f"{values['total']:.3g}", images_per_s=f"{images_per_s:.0f}")
                 rate = {"learning_rate": self.settings.learning_rate(step - 1), "images_per_s": images_per_s}
                 tracker.log(step, {f"train/{name}": value for name, value in (values | rate).items()})
         bar.close()
-        if step == cadence.num_steps:
+        if step == num_steps:
             keeping.pictures(step)
             if cadence.test_at_end:
                 self._test(step, tracker, keeping)
@@ -144,11 +132,11 @@ class RedirectionTrainer:
     def _keep_house(
         self, step: int, cadence: Cadence, tracker: Tracker, keeping: Housekeeping, saves: bool = True
     ) -> None:
-        if saves and step % cadence.save == 0:
+        if saves and is_due(step, cadence.save):
             keeping.save(step)
-        if step % cadence.test == 0:
+        if is_due(step, cadence.test):
             self._test(step, tracker, keeping)
-        if step % cadence.pictures == 0:
+        if is_due(step, cadence.pictures):
             keeping.pictures(step)
 
     def _test(self, step: int, tracker: Tracker, keeping: Housekeeping) -> None:
@@ -206,20 +194,6 @@ class RedirectionTrainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None])
-        values = {**terms, f"gradient of the {name}": norm}
-        # Asked once for all of them, for the answer waits for the device.
-        if not torch.isfinite(torch.stack([value.detach() for value in values.values()])).all():
-            shown = ", ".join(f"{key}={value.item():.3g}" for key, value in values.items() if not value.isfinite())
-            raise FloatingPointError(f"Loss is not finite at step {step} ({shown}). No update was made with it.")
+        require_finite({**terms, f"gradient of the {name}": norm}, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-
-
-def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
-    """Pairs turned left to right where `chosen` (B, 1): both images flipped, every yaw negated."""
-    flip = torch.tensor([1.0, -1.0], device=chosen.device)
-    turned = {name: v.flip(-1) if name.startswith("image") else v * flip for name, v in batch.items()}
-    return {
-        name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), turned[name], value)
-        for name, value in batch.items()
-    }

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.figures import any_backend
 from core.files import read_text
 from preprocess.normalization import apply_homography, warp_image
 
@@ -59,8 +60,9 @@ def _mediapipe() -> tuple[object, object]:
     """FaceMesh and a face detector for small faces."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     try:
-        from mediapipe.python.solutions.face_detection import FaceDetection
-        from mediapipe.python.solutions.face_mesh import FaceMesh
+        with any_backend():  # it imports matplotlib
+            from mediapipe.python.solutions.face_detection import FaceDetection
+            from mediapipe.python.solutions.face_mesh import FaceMesh
     except ImportError as error:
         raise ImportError(f"{INSTALL}. ({error})") from error
     mesh = FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=4, min_detection_confidence=0.5)

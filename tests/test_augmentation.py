@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import augmentation
 from core import sources
 from core.estimator import report as estimator_report
 from core.estimator import trainer as estimation
@@ -84,7 +85,7 @@ def test_every_stage_is_done_once_and_ends_in_a_table(setup: Path, capsys: pytes
             assert facts["samples"] == num_labels * (1 + copies)
             with h5py.File(cell / folder / FILE_NAME) as file:
                 assert sum(int(group["real"][()].sum()) for group in file.values()) == num_labels
-    assert main(["config.json"]) == 0  # seed 1 is new
+    assert augmentation.main(["config.json"]) == 0  # seed 1 is new
     assert all(path.stat().st_mtime_ns == time for path, time in files.items())
     outcomes = json.loads((setup / "run" / "augmentation.json").read_text())["outcomes"]
     assert len(outcomes) == 2 * 2 * 3
@@ -108,6 +109,12 @@ def test_every_stage_knows_the_same_labels(setup: Path, monkeypatch: pytest.Monk
     known = GazeDataset("gc.h5", persons=["00000", "00001"]).labels()[labeled_subset(12, 6, 5)]
     file = RedirectedDataset(f"run/labels_6/seed_5/variant_both/{FILE_NAME}", "real")
     assert np.array_equal(file.labels(), known)
+
+
+def test_without_numbers_of_labels_there_is_no_experiment(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert augmentation.main(["config.json", "--augmentation-labels", "[]"]) == 2
+    assert "error: augmentation_labels is not set" in capsys.readouterr().err
+    assert not (setup / "run").exists()
 
 
 @pytest.mark.parametrize(

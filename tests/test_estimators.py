@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import sources
+from core import batches, sources
+from core.command import UserError
 from core.config_default import Config
-from core.estimator import trainer as estimation
 from core.estimator.report import Estimates, angle_figure, binned, error_figure, measure, statistics, write_evaluation
-from core.estimator.trainer import EstimatorTrainer, Pace, Recipe, Validate, lr_factor, training_state, vary_colours
+from core.estimator.spec import EstimatorSettings, stored_facts
+from core.estimator.trainer import EstimatorTrainer, Validate, training_state, vary_colours
 from core.files import file_sha256
+from core.schedules import Cadence
 from core.tracking import Tracker
 from dataset import GazeDataset
 from models import load_pretrained_model
@@ -39,7 +41,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 PUBLISHED = {"vgg16": "gazeheadnet_vgg", "resnet50": "gazehead_resnet50"}
 COMPACT = ("compact", "compact-residual")
 CPU = torch.device("cpu")
-RECIPE = dict(num_steps=60, batch_size=16, learning_rate=3e-3, lr_schedule="one-cycle", flip=True)
+SETTINGS = dict(num_steps=60, batch_size=16, learning_rate=3e-3, lr_schedule="one-cycle", flip=True)
 
 
 def _golden(name: str) -> dict:
@@ -207,13 +209,6 @@ def test_colours_vary_by_image_in_contrast_and_by_channel_in_brightness():
     assert len((varied.mean(dim=(2, 3)) - contrast * image.mean(dim=(2, 3))).unique()) == 6
 
 
-def test_learning_rate_schedules():
-    steps = [lr_factor(step, 200, "step", 50, 0.5) for step in (0, 49, 50, 199)]
-    assert steps == [1, 1, 0.5, 0.125]
-    cycle = [lr_factor(step, 100, "one-cycle", 1, 0.5) for step in (0, 19, 20, 60, 99)]
-    assert cycle == pytest.approx([0.05, 1, 1, 0.5, 0.0], abs=1e-3)
-
-
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:
     """Weights under torchvision's keys, every value its own, with a head; without BatchNorm's counts, as old files."""
     part = build_estimator(backbone).state_dict()
@@ -228,8 +223,8 @@ def _torchvision_state(backbone: str) -> dict[str, Tensor]:
 def test_torchvisions_weights_fill_the_convolutions_and_leave_the_head(backbone: str, tmp_path: Path):
     state = _torchvision_state(backbone)
     file = _save(state, tmp_path / "weights.pth")
-    recipe = Recipe(backbone, 1, 1, 1e-4, seed=3)
-    fresh, found = (EstimatorTrainer(recipe, CPU, weights).estimator.state_dict() for weights in (None, file))
+    settings = EstimatorSettings(backbone, 1, 1, 1e-4, seed=3)
+    fresh, found = (EstimatorTrainer(settings, CPU, weights).estimator.state_dict() for weights in (None, file))
     theirs = {"vgg16": "features.", "resnet50": ""}[backbone]
     for key, value in found.items():
         name = key.replace(f"{backbone}.", theirs)
@@ -288,18 +283,18 @@ def _train(
     folder: Path,
     backbone: str = "compact",
     *,
-    pace: Pace = Pace(),  # noqa: B008
+    cadence: Cadence = Cadence(),  # noqa: B008
     validate: Validate = _no_validation,
     stop: list[int] | None = None,
     **changes: object,
 ) -> EstimatorTrainer:
     """Trains in `folder`, from its state if there is one."""
-    trainer = EstimatorTrainer(Recipe(backbone, **(RECIPE | changes)), CPU)
+    trainer = EstimatorTrainer(EstimatorSettings(backbone, **(SETTINGS | changes)), CPU)
     folder.mkdir(exist_ok=True)
     if training_state(folder).is_file():
         trainer.restore(folder)
     tracker = Tracker(folder, use_tensorboard=False, start_step=trainer.step)
-    trainer.fit(data, folder, pace, validate=validate, tracker=tracker, stop=[] if stop is None else stop)
+    trainer.fit(data, folder, cadence, validate=validate, tracker=tracker, stop=[] if stop is None else stop)
     return trainer
 
 
@@ -325,7 +320,7 @@ def test_a_published_network_learns_and_is_saved_under_the_published_keys(backbo
     num_steps, size, rate = {"vgg16": (16, 4, 3e-4), "resnet50": (12, 8, 1e-4)}[backbone]
     faces = GazeDataset(_draw_faces(tmp_path / "faces.h5", 1, size), image_size=32)
     changes = {"num_steps": num_steps, "batch_size": size, "learning_rate": rate, "lr_schedule": "step", "flip": False}
-    _train(faces, tmp_path / "out", backbone, pace=Pace(log=1), **changes)
+    _train(faces, tmp_path / "out", backbone, cadence=Cadence(log=1), **changes)
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines]
     assert len(losses) == num_steps and np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
@@ -350,6 +345,21 @@ def test_training_writes_what_the_loader_reads_and_the_facts_beside_it(faces: Ga
     assert {file.name for file in path.parent.iterdir()} == names  # the training state is gone
 
 
+def test_facts_carry_the_names_of_those_in_files_that_are_there(faces: GazeDataset):
+    facts = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS), CPU).facts(faces)
+    assert set(facts) == {
+        "backbone", "num_steps", "batch_size", "learning_rate", "seed", "init", "lr_schedule", "decay_steps", "decay",
+        "flip", "num_labeled_samples", "precision", "real_share", "colour_jitter", "data", "file", "samples",
+        "image_size", "initialisation",
+    }  # fmt: skip
+
+
+def test_a_damaged_note_beside_weights_is_named(tmp_path: Path):
+    (tmp_path / "best.json").write_text("{")
+    with pytest.raises(UserError, match="best.json: not a JSON file .* Remove it"):
+        stored_facts(tmp_path / "best.pth.tar")
+
+
 def test_the_best_weights_are_those_of_the_lowest_error_on_gc_val(faces: GazeDataset, tmp_path: Path):
     gaze_errors = iter([5.0, 3.0, 4.0])
 
@@ -360,7 +370,7 @@ def test_the_best_weights_are_those_of_the_lowest_error_on_gc_val(faces: GazeDat
             "gc/val": {"gaze_deg": gaze_deg, "head_deg": 1.0},
         }
 
-    _train(faces, tmp_path / "1", num_steps=6, pace=Pace(test=2), validate=validate, lr_schedule="step")
+    _train(faces, tmp_path / "1", num_steps=6, cadence=Cadence(test=2), validate=validate, lr_schedule="step")
     _train(faces, tmp_path / "2", num_steps=4, lr_schedule="step")
     best = torch.load(best_checkpoint(tmp_path / "1"), weights_only=True)
     assert _equal(best, _weights(tmp_path / "2", 4)) and not _equal(best, _weights(tmp_path / "1", 6))
@@ -382,13 +392,13 @@ def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
                 stop.append(2)
             return {"gc/val": {"gaze_deg": {4: 3.0, 8: 5.0}[trainer.step], "head_deg": 0.0}}
 
-        trainer = EstimatorTrainer(Recipe(backbone, **(RECIPE | {"num_steps": 8})), CPU)
+        trainer = EstimatorTrainer(EstimatorSettings(backbone, **(SETTINGS | {"num_steps": 8})), CPU)
         folder.mkdir(exist_ok=True)
         if training_state(folder).is_file():
             trainer.restore(folder)
             assert trainer.stored == trainer.facts(faces)
         tracker = Tracker(folder, use_tensorboard=False, start_step=trainer.step)
-        done = trainer.fit(faces, folder, Pace(log=2, test=4), validate=validate, tracker=tracker, stop=stop)
+        done = trainer.fit(faces, folder, Cadence(log=2, test=4), validate=validate, tracker=tracker, stop=stop)
         assert done == (not stop)
         return trainer
 
@@ -406,10 +416,10 @@ def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 def test_a_state_of_another_network_or_of_something_else_is_refused(faces: GazeDataset, tmp_path: Path):
-    trainer = EstimatorTrainer(Recipe("compact", **RECIPE), CPU)
+    trainer = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS), CPU)
     trainer.save(tmp_path, trainer.facts(faces))
     with pytest.raises(ValueError, match="training_state.pt: does not fit.*another folder"):
-        EstimatorTrainer(Recipe("compact-residual", **RECIPE), CPU).restore(tmp_path)
+        EstimatorTrainer(EstimatorSettings("compact-residual", **SETTINGS), CPU).restore(tmp_path)
     torch.save({"step": 3}, training_state(tmp_path))
     with pytest.raises(ValueError, match="training_state.pt: not the state of an estimator"):
         trainer.restore(tmp_path)
@@ -424,7 +434,7 @@ def test_training_is_a_function_of_its_seed_and_moves_no_other(
     torch.manual_seed(6)
     _train(faces, tmp_path / "2", num_steps=3)
     torch.set_rng_state(state)
-    monkeypatch.setattr(estimation, "IN_MEMORY_BYTES", 0)  # as for data too large for the memory
+    monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)  # as for data too large for the memory
     _train(faces, tmp_path / "3", num_steps=3, validate=lambda net: {"gc/val": measure(net, faces, CPU).means()})
     assert torch.equal(state, torch.get_rng_state())
     _train(faces, tmp_path / "4", num_steps=3, seed=1)
@@ -434,8 +444,12 @@ def test_training_is_a_function_of_its_seed_and_moves_no_other(
 
 
 def test_at_most_the_labelled_samples_are_used_and_too_few_are_refused(faces: GazeDataset, tmp_path: Path):
-    used = EstimatorTrainer(Recipe("compact", **RECIPE, num_labeled_samples=40), CPU).facts(faces)["samples"]
-    every = EstimatorTrainer(Recipe("compact", **RECIPE, num_labeled_samples=9999), CPU).facts(faces)["samples"]
+    used = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS, num_labeled_samples=40), CPU).facts(faces)[
+        "samples"
+    ]
+    every = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS, num_labeled_samples=9999), CPU).facts(faces)[
+        "samples"
+    ]
     assert (used, every) == (40, 72)
     with pytest.raises(ValueError, match="10 labelled images.* a batch of 16.*estimator_batch_size"):
         _train(faces, tmp_path / "out", num_labeled_samples=10)
@@ -467,7 +481,7 @@ def test_the_share_of_real_images_holds_in_every_batch(
         return {"loss": 0.0}
 
     monkeypatch.setattr(EstimatorTrainer, "train_step", note)
-    monkeypatch.setattr(estimation, "IN_MEMORY_BYTES", 1_000_000_000 * in_memory)
+    monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 1_000_000_000 * in_memory)
     _train(Mixed(), tmp_path / "out", num_steps=5, real_share=0.25)
     assert [Mixed.is_real[batch].sum() for batch in seen] == [4] * 5  # of 16
     assert sorted(i for batch in seen for i in batch if i % 3 == 0) == list(range(0, 60, 3))  # each once an epoch
@@ -477,7 +491,7 @@ def test_the_share_of_real_images_holds_in_every_batch(
 
 @pytest.mark.parametrize("label", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_update(label: float, faces: GazeDataset):
-    trainer = EstimatorTrainer(Recipe("compact", **RECIPE), CPU)
+    trainer = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS), CPU)
     batch = {name: value[None].repeat(16, *[1] * value.ndim) for name, value in faces[0].items()}
     before = {name: value.clone() for name, value in trainer.estimator.named_parameters()}
     batch["gaze"][3, 1] = label
@@ -548,7 +562,7 @@ def test_the_evaluation_writes_tables_and_plots_for_few_and_many_images(num: int
         picture = cv2.imread(str(tmp_path / f"gc-test_{kind}.png"))
         assert picture.shape[0] > 500 and picture.std() > 10
     titles = [panel.get_xlabel() for panel in error_figure(estimates).axes if panel.get_xlabel()]
-    wanted = [f"true {which} {angle} (degrees)" for which in ("gaze", "head") for angle in ("yaw", "pitch")]
+    wanted = [f"true {factor} {angle} (degrees)" for factor in ("gaze", "head") for angle in ("yaw", "pitch")]
     assert titles == wanted == [panel.get_xlabel() for panel in angle_figure(estimates).axes]
 
 

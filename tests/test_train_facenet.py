@@ -14,10 +14,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from core import sources
+from core import build
+from core.command import UserError
 from core.config_default import Config, unused_by
 from core.config_reader import load_config
 from core.estimator import report as estimator_report
+from core.estimator.run import prepare_estimators
+from core.estimator.spec import EstimatorSettings
+from core.estimator.train import is_trained
 from core.estimator.trainer import EstimatorTrainer, training_state
 from models.load_pretrained_model import (
     best_checkpoint,
@@ -28,7 +32,7 @@ from models.load_pretrained_model import (
 )
 from tests.test_dataset_augmented import write_published
 from tests.tiny import write_dataset
-from train_facenet import is_trained, main, train_configured
+from train_facenet import main
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 6
@@ -97,6 +101,14 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     tags = {"train/loss", "gc/val/gaze_deg", "gc/test/head_deg", "train/learning_rate", "train/images_per_s"}
     assert tags <= set(events.Tags()["scalars"])
     assert load_config(["gaze/config.json"], unused=unused_by("estimator")).estimator_num_steps == STEPS
+
+
+def test_a_run_from_a_notebooks_shell_draws_its_plots(setup: Path) -> None:
+    command = [sys.executable, str(ROOT / "train_facenet.py"), "config.json", "--estimator-num-steps", "1"]
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(command, cwd=setup, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (setup / "gaze" / "evaluation" / "gc-test_angles.png").is_file()
 
 
 def test_the_measuring_estimator_is_another_network_from_another_seed(setup: Path) -> None:
@@ -170,17 +182,19 @@ def test_kill_9_and_the_same_command_again(setup: Path) -> None:
 def test_an_estimator_that_was_missing_goes_on_where_it_was_interrupted(
     setup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(["config.json"], unused=unused_by("estimator"))
-    data, device = sources.build_training_set(config), torch.device("cpu")
-    validation = [sources.open_source(config, sources.VALIDATION)]
+    config = load_config(["config.json", "--train-missing-estimators"], unused=unused_by("estimator"))
+    wanted, folder = [build.training_estimator(config)], Path("gaze")
     with monkeypatch.context() as patched:
         _stop_at(3, patched)
         with pytest.raises(KeyboardInterrupt):
-            train_configured(config, "gazenet", data, validation, device)
+            prepare_estimators(config, wanted, torch.device("cpu"))
     # There are weights, the best of three steps: they must not pass for a trained estimator.
-    assert find_estimator_checkpoint("gaze") is not None and not is_trained("gaze")
-    path = train_configured(config, "gazenet", data, validation, device)
-    assert is_trained("gaze") and path == find_estimator_checkpoint("gaze")
+    assert find_estimator_checkpoint(folder) is not None and not is_trained(folder)
+    later = config.model_copy(update={"train_missing_estimators": False})
+    with pytest.raises(UserError, match="gazenet_savepath: the training of the estimator at gaze is not finished"):
+        prepare_estimators(later, wanted, torch.device("cpu"))
+    assert prepare_estimators(config, wanted, torch.device("cpu")).keys() == {"gazenet"}
+    assert is_trained(folder)
 
 
 def test_the_estimator_of_somebody_else_is_measured_where_it_lies(
@@ -198,7 +212,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence(setup: Path, capsys: pytest.C
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: Loss is not finite at step") and "estimator_learning_rate" in message
     assert "details in gaze/error.txt" in message and (setup / "gaze" / "error.txt").is_file()
-    assert not is_trained("gaze")
+    assert not is_trained(Path("gaze"))
 
 
 def test_the_embedded_data_set_is_made_where_it_is_missing(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,9 +251,7 @@ def _a_state(content: object) -> None:
 
 
 def _later_state() -> None:
-    from core.estimator.trainer import Recipe
-
-    trainer = EstimatorTrainer(Recipe("compact", 9, 8, 1e-3), torch.device("cpu"))
+    trainer = EstimatorTrainer(EstimatorSettings("compact", 9, 8, 1e-3), torch.device("cpu"))
     trainer.step = 9
     trainer.save(Path("gaze"), {"initialisation": "random"})
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint
+from core.schedules import Cadence
 from core.tracking import Tracker
-from core.trainer import Cadence, Housekeeping, RedirectionTrainer, mirrored
+from core.trainer import Housekeeping, RedirectionTrainer
 from tests.tiny import WEIGHTS, random_batch, tiny_trainer
 
 
@@ -85,15 +86,6 @@ def test_mixing_is_a_function_of_seed_and_step_and_leaves_appearance_alone() -> 
     assert 0.3 < torch.cat(list(masks[0].values())).float().mean() < 0.7
 
 
-def test_mirroring_flips_the_image_and_negates_both_yaws() -> None:
-    batch = random_batch(size=2)
-    turned = mirrored(batch, torch.tensor([[True], [False]]))
-    assert torch.equal(turned["image_a"][0], batch["image_a"][0].flip(-1))
-    assert torch.equal(turned["head_b"][0], batch["head_b"][0] * torch.tensor([1.0, -1.0]))
-    for name, value in batch.items():
-        assert torch.equal(turned[name][1], value[1])
-
-
 def test_learning_rate_is_set_before_the_step() -> None:
     trainer = tiny_trainer(learning_rate=lambda step: 0.0 if step == 5 else 1e-3, weight_decay=0.0)
     before = {name: p.clone() for name, p in trainer.redirector.named_parameters()}
@@ -130,7 +122,7 @@ class Loop:
         self.folder, self.start, self.calls = folder, start, []
         folder.mkdir(exist_ok=True)
         self.trainer = tiny_trainer()
-        self.cadence = Cadence(num_steps=10, log=2, test=5, pictures=100, save=4)
+        self.cadence = Cadence(log=2, test=5, pictures=100, save=4)
         if start:
             load_checkpoint(checkpoint_path(folder, start), self.trainer.modules, self.trainer.optimizers)
 
@@ -155,6 +147,7 @@ class Loop:
             tracker,
             Housekeeping(self.test, lambda _: None, self.save),
             start=self.start,
+            num_steps=10,
             stop=[] if stop is None else stop,
         )
 
@@ -186,7 +179,7 @@ def test_a_test_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
     loop.run()
     assert "test 4" not in loop.calls
     loop = Loop(tmp_path, start=8)
-    loop.cadence = Cadence(num_steps=10, log=2, test=4, pictures=100, save=4)
+    loop.cadence = Cadence(log=2, test=4, pictures=100, save=4)
     loop.run()
     assert loop.calls[0] == "test 8"
 

@@ -1,7 +1,7 @@
 """Trains a small face encoder and a generator of faces together, as an autoencoder: e4e and StyleGAN2 in small.
 
-ReDirTrans-GAN edits the W+ codes of a frozen pair. The published pair is of 1024 px, learned from natural faces in
-weeks; this one learns drawn or few faces in minutes, and its file is laid out like the published one's. It stands in
+ReDirTrans-GAN edits the W+ codes of two frozen networks. The published ones are of 1024 px, learned from natural faces
+in weeks; these learn drawn or few faces in minutes, and their file is laid out like the published one. It stands in
 where that cannot be had. It is no GAN: the generator draws what the encoder codes, and knows nothing else of faces.
 The recipe is ours. Source of the parts: `models/e4e.py` and `models/stylegan2.py`.
 """
@@ -10,15 +10,19 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from core.autoencoder.trainer import PairRecipe, PairTrainer
-from core.estimator.trainer import training_batches
+from core.autoencoder.trainer import AutoencoderSettings, AutoencoderTrainer
+from core.batches import Chosen, training_batches
+from core.command import UserError
+from core.facts import differences, refuse_differences
 from core.files import atomic_write
+from core.schedules import is_due
 from core.tracking import progress_bar, say
 from dataset import IndexSampler
 from dataset_aligned import AlignedDataset
@@ -31,10 +35,10 @@ LOG_EVERY = SAVE_EVERY = 200  # steps
 MEAN_IMAGE_SAMPLES = 2000
 
 
-def train_pair(
+def train_autoencoder(
     dataset: AlignedDataset,
     estimator: Estimator | None,
-    recipe: PairRecipe,
+    settings: AutoencoderSettings,
     path: Path,
     *,
     patch_size: int,
@@ -43,47 +47,27 @@ def train_pair(
     stop: Sequence[int] = (),
     num_workers: int = 0,
 ) -> bool:
-    """Train a pair and write it to `path`, for `load_e4e`; False if `stop` was filled before the last step.
+    """Train both networks and write them to `path`, for `load_e4e`; False if `stop` was filled before the last step.
 
-    A training that was stopped or killed goes on from `<path>.training` exactly as if it had not been. A pair that
+    A training that was stopped or killed goes on from `<path>.training` exactly as if it had not been. A file that
     is there already and came about in the same way is left as it is.
-    estimator, patch_size: see `PairTrainer`.  held_out: faces of other persons, to measure the pair on at the end.
+    estimator, patch_size: see `AutoencoderTrainer`.  held_out: faces of other persons, to measure it on at the end.
     num_workers: processes that read data which is too large for the memory.
-    Raises ValueError if the data does not fit the recipe or what is there is of another training, OSError if it
+    Raises UserError if the data does not fit the settings or what is there is of another training, OSError if it
     cannot be written, FloatingPointError if the loss is not finite.
     """
-    facts = _facts(dataset, estimator, recipe, patch_size)
+    facts = _facts(dataset, estimator, settings, patch_size)
     if path.is_file():
-        _require_same(path, read_torch_file(path), facts)
-        say(f"The pair is complete ({path}).")
+        _read_of_same(path, facts)
+        say(f"The autoencoder is complete ({path}).")
         return True
-    trainer, state = PairTrainer(recipe, estimator, patch_size, device), training_state(path)
+    trainer = AutoencoderTrainer(settings, estimator, patch_size, device)
+    state = training_state(path)
     if state.is_file():
-        content = read_torch_file(state)
-        _require_same(state, content, facts)
-        trainer.load(content, str(state))
+        trainer.load(_read_of_same(state, facts), str(state))
         say(f"Continuing from {state} (step {trainer.step}).")
     path.parent.mkdir(parents=True, exist_ok=True)
-    order = IndexSampler(
-        dataset,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        start_step=trainer.step,
-        num_steps=recipe.num_steps,
-    )
-    _write(state, trainer.state() | {"facts": facts})  # finds out at once if it cannot be written
-    with progress_bar(recipe.num_steps, trainer.step, f"pair of {recipe.size} px") as bar:
-        for batch in training_batches(dataset, ("image", "crop", "points"), order, num_workers, device):
-            values = trainer.train_step(batch)
-            bar.update()
-            bar.set_postfix_str(f"l1 {values['l1']:.3f}", refresh=False)
-            if trainer.step % LOG_EVERY == 0:
-                say(f"step {trainer.step}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
-            if stop or trainer.step % SAVE_EVERY == 0:
-                _write(state, trainer.state() | {"facts": facts})
-            if stop:
-                break
-    if trainer.step < recipe.num_steps:
+    if not _fit(trainer, dataset, state, facts, stop, num_workers):
         return False
     measured = {} if held_out is None else _measure_and_say(trainer, held_out, mean_image(dataset))
     _write(path, trainer.content() | {"facts": facts, "held_out": measured})
@@ -91,8 +75,41 @@ def train_pair(
     return True
 
 
+def _fit(
+    trainer: AutoencoderTrainer,
+    dataset: AlignedDataset,
+    state: Path,
+    facts: Mapping[str, object],
+    stop: Sequence[int],
+    num_workers: int,
+) -> bool:
+    """Train to the last step, and save on the way; False if `stop` was filled before."""
+    settings = trainer.settings
+    order = IndexSampler(
+        dataset,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        start_step=trainer.step,
+        num_steps=settings.num_steps,
+    )
+    chosen = Chosen(dataset, range(len(dataset)), ("image", "crop", "points"))
+    _write(state, trainer.state() | {"facts": facts})  # finds out at once if it cannot be written
+    with progress_bar(settings.num_steps, trainer.step, f"autoencoder of {settings.size} px") as bar:
+        for batch in training_batches(chosen, order, num_workers, trainer.device):
+            values = trainer.train_step(batch)
+            bar.update()
+            bar.set_postfix_str(f"l1 {values['l1']:.3f}", refresh=False)
+            if is_due(trainer.step, LOG_EVERY):
+                say(f"step {trainer.step}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
+            if stop or is_due(trainer.step, SAVE_EVERY):
+                _write(state, trainer.state() | {"facts": facts})
+            if stop:
+                break
+    return trainer.step == settings.num_steps
+
+
 def training_state(path: Path) -> Path:
-    """Beside the pair's file, as long as its training is not finished."""
+    """Beside the file, as long as the training is not finished."""
     return path.with_name(path.name + ".training")
 
 
@@ -101,18 +118,18 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
         torch.save(content, temporary)
 
 
-def _measure_and_say(trainer: PairTrainer, held_out: AlignedDataset, mean: Tensor) -> dict[str, float]:
+def _measure_and_say(trainer: AutoencoderTrainer, held_out: AlignedDataset, mean: Tensor) -> dict[str, float]:
     trainer.parts.eval()
-    measured = measure_pair(trainer.reconstruct, held_out, mean, trainer.device)
+    measured = measure_autoencoder(trainer.reconstruct, held_out, mean, trainer.device)
     say(
-        f"The pair on {measured['samples']} faces of persons it has not seen: L1 {measured['l1']:.4f}; of the mean "
-        f"image {measured['mean_image_l1']:.4f}."
+        f"The autoencoder on {measured['samples']} faces of persons it has not seen: L1 {measured['l1']:.4f}; of the "
+        f"mean image {measured['mean_image_l1']:.4f}."
     )
     return measured
 
 
 @torch.no_grad()
-def measure_pair(
+def measure_autoencoder(
     reconstruct: Callable[[Tensor], Tensor],
     dataset: AlignedDataset,
     mean: Tensor,
@@ -138,10 +155,11 @@ def measure_pair(
             "l1": (image_hat - image).abs().mean(dim=(1, 2, 3)),
             "mean_image_l1": (mean.to(device) - image).abs().mean(dim=(1, 2, 3)),
         }
-        for prefix, shown in (("", image_hat), ("image_", image)) if estimator is not None else ():
-            seen = estimator(estimator_view(shown, moved["crop"], patch_size))
-            values[f"{prefix}gaze_deg"] = angular_error_deg(seen.gaze, moved["gaze"])
-            values[f"{prefix}head_deg"] = angular_error_deg(seen.head, moved["head"])
+        if estimator is not None:
+            for prefix, shown in (("", image_hat), ("image_", image)):
+                seen = estimator(estimator_view(shown, moved["crop"], patch_size))
+                values[f"{prefix}gaze_deg"] = angular_error_deg(seen.gaze, moved["gaze"])
+                values[f"{prefix}head_deg"] = angular_error_deg(seen.head, moved["head"])
         for name, value in values.items():
             found.setdefault(name, []).append(value)
     return {"samples": len(dataset)} | {name: torch.cat(value).mean().item() for name, value in found.items()}
@@ -157,19 +175,19 @@ def mean_image(dataset: AlignedDataset) -> Tensor:
 
 
 def _facts(
-    dataset: AlignedDataset, estimator: Estimator | None, recipe: PairRecipe, patch_size: int
+    dataset: AlignedDataset, estimator: Estimator | None, settings: AutoencoderSettings, patch_size: int
 ) -> dict[str, object]:
-    """What decides the weights, as plain data. Raises ValueError if the images are not of the recipe's size."""
-    if dataset.image_size != recipe.size:
-        raise ValueError(
-            f"{dataset.path}: images of {dataset.image_size} px, but the pair is to be of {recipe.size} px. Choose one "
-            "size for both."
+    """What decides the weights, as plain data. Raises UserError if the images are not of the settings' size."""
+    if dataset.image_size != settings.size:
+        raise UserError(
+            f"{dataset.path}: images of {dataset.image_size} px, but the autoencoder is to be of {settings.size} px. "
+            "Choose one size for both."
         )
     digest = hashlib.sha256()
     for value in estimator.state_dict().values() if estimator is not None else ():
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return {
-        "recipe": asdict(recipe),
+        "recipe": asdict(settings),  # the name in files that are there
         "data": dataset.name,
         "file": dataset.path.name,
         "samples": len(dataset),
@@ -178,29 +196,34 @@ def _facts(
     }
 
 
-def other_settings(path: Path, recipe: PairRecipe) -> str:
-    """What is to be said of a pair that is there, '' if it was trained by this recipe.
+def other_settings(path: Path, settings: AutoencoderSettings) -> str:
+    """What is to be said of a file that is there, '' if it was trained by these settings.
 
-    Raises FileNotFoundError or ValueError if the file cannot be read.
+    Raises FileNotFoundError or UserError if the file cannot be read.
     """
-    content = read_torch_file(path)
-    facts = content.get("facts") if isinstance(content, Mapping) else None
-    if not isinstance(facts, Mapping):
+    facts = _noted(read_torch_file(path))
+    if facts is None:
         return "was not trained here"
-    before, now = facts["recipe"], asdict(recipe)
-    different = [name for name in now if before.get(name) != now[name]]
+    different = differences(facts["recipe"], asdict(settings))
     return f"was trained with other values of {', '.join(different)}" if different else ""
 
 
-def _require_same(path: Path, content: object, facts: Mapping[str, object]) -> None:
-    """Raises ValueError if a file does not say that it is of a training with these facts."""
-    found = content.get("facts") if isinstance(content, Mapping) else None
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path}: not of a pair that was trained here. Choose another path, or remove it.")
-    if found != facts:
-        flat = [{**side, **side.get("recipe", {})} for side in (found, facts)]
-        names = [name for name in flat[1] if name != "recipe" and flat[0].get(name) != flat[1][name]]
-        raise ValueError(
-            f"{path}: was trained with other values of {', '.join(names)}. Use those again, choose another path, or "
-            "remove it to train anew."
-        )
+def _noted(content: object) -> dict[str, Any] | None:
+    """The facts in a file's content; None if there are none."""
+    facts = content.get("facts") if isinstance(content, dict) else None
+    return facts if isinstance(facts, dict) and isinstance(facts.get("recipe"), dict) else None
+
+
+def _read_of_same(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a file. Raises UserError if it does not say that it is of a training with these facts."""
+    content = read_torch_file(path)
+    found = _noted(content)
+    if not isinstance(content, dict) or found is None:
+        raise UserError(f"{path}: not of an autoencoder that was trained here. Choose another path, or remove it.")
+    remedy = "Use those again, choose another path, or remove it to train anew."
+    refuse_differences(differences(_flat(found), _flat(facts)), str(path), "was trained", remedy)
+    return content
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
+    return {name: value for name, value in facts.items() if name != "recipe"} | facts["recipe"]

@@ -3,29 +3,30 @@
 Source of the parts: `models/e4e.py` and `models/stylegan2.py`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import losses
+from core.batches import mirrored
 from core.runtime import autocast, step_generator
+from core.schedules import autoencoder_rate, require_finite
 from models.e4e import E4EEncoder
 from models.gazeheadnet import Estimate, Estimator
 from models.recrop import estimator_view
 from models.stylegan2 import EqualLinear, Generator
 from utils import batch_to_device, load_state
 
-WARMUP_STEPS = 50
 # Shares of the training: when the terms by the estimator of the reconstruction set in, and how long they take to
 # full weight. In a blur it sees noise, and its gradient would keep the image from getting any better.
 ESTIMATOR_FROM, ESTIMATOR_RISE = 0.2, 0.2
 
 
 @dataclass(frozen=True)
-class PairRecipe:
+class AutoencoderSettings:
     """What decides the weights, together with the data and the estimator.
 
     size, style_dim, max_channels, channel_multiplier, num_mapping: the generator's, see `Generator`; the mapping
@@ -63,33 +64,39 @@ class PairRecipe:
     precision: str = "float32"
 
 
-class PairTrainer:
-    """Owns the pair, its optimiser and the steps done. The global random state is neither used nor moved.
+class AutoencoderTrainer:
+    """Owns the two networks, their optimiser and the steps done. The global random state is neither used nor moved.
 
     estimator: frozen; the one of the training losses, never the one that measures; None for pixel terms alone.
     patch_size: of the normalised patch that it sees.
     """
 
-    def __init__(self, recipe: PairRecipe, estimator: Estimator | None, patch_size: int, device: torch.device) -> None:
-        self.recipe, self.estimator, self.patch_size, self.device = recipe, estimator, patch_size, device
+    def __init__(
+        self, settings: AutoencoderSettings, estimator: Estimator | None, patch_size: int, device: torch.device
+    ) -> None:
+        self.settings, self.estimator, self.patch_size, self.device = settings, estimator, patch_size, device
         self.step = 0
         with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
+            torch.manual_seed(settings.seed)
             generator = Generator(
-                recipe.size, recipe.style_dim, recipe.num_mapping, recipe.channel_multiplier, recipe.max_channels
+                settings.size,
+                settings.style_dim,
+                settings.num_mapping,
+                settings.channel_multiplier,
+                settings.max_channels,
             )
             _start_with_low_contrast(generator)
-            encoder = E4EEncoder(generator.num_rows, recipe.size, recipe.style_dim, recipe.width, recipe.depths)
-            probe = nn.Linear(generator.num_rows * recipe.style_dim, 4)
+            encoder = E4EEncoder(generator.num_rows, settings.size, settings.style_dim, settings.width, settings.depths)
+            probe = nn.Linear(generator.num_rows * settings.style_dim, 4)
         self.generator, self.probe = generator.to(device), probe.to(device)
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(device).to(memory_format=torch.channels_last)
         self.parts = nn.ModuleDict({"encoder": self.encoder, "decoder": self.generator, "probe": self.probe})
-        self.rates = (recipe.learning_rate, recipe.generator_learning_rate)
-        groups = [{"params": parameters} for parameters in _by_rate(self.parts)]
+        self.rates = (settings.learning_rate, settings.generator_learning_rate)
+        groups = [{"params": parameters} for parameters in _by_rate(self.encoder, self.generator, self.probe)]
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """Images (B, 3, size, size) in [-1, 1] through the pair, as many; in the mode that its parts are in."""
+        """Images (B, 3, size, size) in [-1, 1] through code and back, as many; in the mode that the parts are in."""
         return self.generator.synthesis(self.encoder(image), noise="none")
 
     def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -99,7 +106,7 @@ class PairTrainer:
         Raises FloatingPointError, before the update, if the loss or a gradient is not finite.
         """
         moved, weights = self._prepare(batch), self._weights()
-        with autocast(self.device, self.recipe.precision):
+        with autocast(self.device, self.settings.precision):
             code = self.encoder(moved["image"])
             image_hat = self.generator.synthesis(code, noise="none")
         terms = self._terms(image_hat, code, moved, weights)
@@ -107,37 +114,31 @@ class PairTrainer:
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parts.parameters() if p.grad is not None])
-        values = torch.stack((loss, norm, *terms.values())).tolist()  # one wait for the device
-        if not all(map(math.isfinite, values)):
-            found = ", ".join(
-                f"{name}={value:.3g}" for name, value in zip(("gradient", *terms), values[1:], strict=True)
-            )
-            raise FloatingPointError(
-                f"Loss of the pair is not finite at step {self.step} ({found}). No update was made with it; check the "
-                "data, or set smaller learning rates."
-            )
+        measured = {"gradient": norm, **terms, "loss": loss}
+        remedy = "check the data, or set smaller learning rates"
+        values = require_finite(measured, self.step, what="Loss of the autoencoder", remedy=remedy)
         self.optimizer.step()
         self.step += 1
-        return dict(zip(("loss", *terms), (values[0], *values[2:]), strict=True))
+        return {name: values[name] for name in ("loss", *terms)}
 
     def _weights(self) -> dict[str, float]:
         """Of the terms that this step has."""
-        recipe = self.recipe
-        weights = {"l1": recipe.l1, "eyes": recipe.eyes}
+        settings = self.settings
+        weights = {"l1": settings.l1, "eyes": settings.eyes}
         if self.estimator is not None:
-            rise = (self.step / recipe.num_steps - ESTIMATOR_FROM) / ESTIMATOR_RISE
+            rise = (self.step / settings.num_steps - ESTIMATOR_FROM) / ESTIMATOR_RISE
             share = min(max(rise, 0.0), 1.0)
-            weights |= {"probe": recipe.probe, "feature": share * recipe.feature, "angle": share * recipe.angle}
+            weights |= {"probe": settings.probe, "feature": share * settings.feature, "angle": share * settings.angle}
         return {name: weight for name, weight in weights.items() if weight}
 
     def _prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The batch on the device, half of it mirrored, and the step's learning rates set."""
-        recipe = self.recipe
+        settings = self.settings
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * lr_factor(self.step, recipe.num_steps)
+            group["lr"] = rate * autoencoder_rate(self.step, settings.num_steps)
         moved = batch_to_device(batch, self.device)
-        if recipe.mirror:
-            coins = torch.rand(len(moved["image"]), generator=step_generator(recipe.seed, self.step)) < 0.5
+        if settings.mirror:
+            coins = torch.rand(len(moved["image"]), generator=step_generator(settings.seed, self.step)) < 0.5
             moved = mirrored(moved, coins.to(self.device))
         return moved | {"image": moved["image"].contiguous(memory_format=torch.channels_last)}
 
@@ -147,61 +148,58 @@ class PairTrainer:
         terms = {"l1": losses.l1(image_hat, batch["image"])}
         if "eyes" in weights:
             terms["eyes"] = l1_near_eyes(image_hat, batch["image"], batch["points"])
-        if weights.keys() & {"probe", "feature", "angle"}:
-            with torch.no_grad():
-                wanted = self._look(batch["image"], batch["crop"])
+        if self.estimator is not None and weights.keys() & {"probe", "feature", "angle"}:
+            terms |= self._seen_terms(self.estimator, image_hat, code, batch, weights)
+        return terms
+
+    def _seen_terms(
+        self,
+        estimator: Estimator,
+        image_hat: Tensor,
+        code: Tensor,
+        batch: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> dict[str, Tensor]:
+        """What the estimator sees in the image, against what is in the code and in the reconstruction."""
+
+        def look(image: Tensor) -> Estimate:
+            return estimator(estimator_view(image, batch["crop"], self.patch_size))
+
+        with torch.no_grad():
+            wanted = look(batch["image"])
+        terms = {}
         if "probe" in weights:
             angles = self.probe(code.flatten(1))
             terms["probe"] = losses.angle(angles[:, :2], wanted.gaze) + losses.angle(angles[:, 2:], wanted.head)
         if weights.keys() & {"feature", "angle"}:
-            seen = self._look(image_hat, batch["crop"])
+            seen = look(image_hat)
             terms["angle"] = losses.angle(seen.gaze, wanted.gaze) + losses.angle(seen.head, wanted.head)
             terms["feature"] = losses.redirection_feature(seen.features, wanted.features)
         return terms
 
-    def _look(self, image: Tensor, crop: Tensor) -> Estimate:
-        return self.estimator(estimator_view(image, crop, self.patch_size))
-
     def content(self) -> dict[str, object]:
-        """The pair as e4e's release saves its own; average code 0, for the encoder has learned the whole code."""
+        """Both networks as e4e's release saves its own; average code 0, for the encoder has learned the whole code."""
         state = {
             key: value.cpu().contiguous()
             for key, value in self.parts.state_dict().items()
             if not key.startswith("probe.")
         }
-        sizes = {name: getattr(self.recipe, name) for name in ("style_dim", "width", "depths", "num_mapping")}
+        sizes = {name: getattr(self.settings, name) for name in ("style_dim", "width", "depths", "num_mapping")}
         return {
             "state_dict": state,
-            "latent_avg": torch.zeros(self.generator.num_rows, self.recipe.style_dim),
-            "opts": {"output_size": self.recipe.size, "start_from_latent_avg": True, **sizes},
+            "latent_avg": torch.zeros(self.generator.num_rows, self.settings.style_dim),
+            "opts": {"output_size": self.settings.size, "start_from_latent_avg": True, **sizes},
         }
 
     def state(self) -> dict[str, object]:
         """All that the training goes on from."""
         return {"step": self.step, "parts": self.parts.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load(self, state: Mapping[str, object], where: str) -> None:
-        """Go on from such a state; where: names it in the error. Raises ValueError if it does not fit."""
+    def load(self, state: Mapping[str, Any], where: str) -> None:
+        """Go on from such a state; where: names it in the error. Raises UserError if it does not fit."""
         load_state(self.parts, state["parts"], where=where, remedy="Remove it to train anew.")
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-
-
-def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
-    """Faces turned left to right where `chosen` (B,): image, crop and points."""
-    image, crop, points = batch["image"], batch["crop"], batch["points"]
-    turn = torch.tensor([-1.0, 1.0, 1.0], device=image.device)
-    column, row = points[:, [1, 0, 2, 4, 3]].unbind(dim=-1)  # image left first again
-    turned = {
-        "image": image.flip(-1),
-        # From the mirrored patch to the patch, on to the image, on to the mirrored image.
-        "crop": turn[:, None] * crop * turn,
-        "points": torch.stack((image.shape[-1] - 1 - column, row), dim=-1),
-    }
-    return {
-        name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), value, batch[name])
-        for name, value in turned.items()
-    }
 
 
 def l1_near_eyes(image_hat: Tensor, image: Tensor, points: Tensor) -> Tensor:
@@ -217,14 +215,6 @@ def l1_near_eyes(image_hat: Tensor, image: Tensor, points: Tensor) -> Tensor:
     return ((image_hat - image).abs() * weight).mean() / weight.mean()
 
 
-def lr_factor(step: int, num_steps: int) -> float:
-    """Share of the learning rate at `step`, counted from 0: a short rise, then a cosine down to 0."""
-    warmup = min(WARMUP_STEPS, max(1, num_steps // 10))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))
-
-
 def _start_with_low_contrast(generator: Generator) -> None:
     """In place of a first image that is far out of range."""
     with torch.no_grad():
@@ -232,9 +222,12 @@ def _start_with_low_contrast(generator: Generator) -> None:
             layer.conv.weight *= 0.3
 
 
-def _by_rate(parts: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _by_rate(
+    encoder: E4EEncoder, generator: Generator, probe: nn.Linear
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters of ordinary size, and those stored with unit variance."""
-    scaled = set(parts["decoder"].parameters())
-    for layer in parts["encoder"].modules():
+    scaled = set(generator.parameters())
+    for layer in encoder.modules():
         scaled.update(layer.parameters() if isinstance(layer, EqualLinear) else ())
-    return [p for p in parts.parameters() if p not in scaled], [p for p in parts.parameters() if p in scaled]
+    every = [*encoder.parameters(), *generator.parameters(), *probe.parameters()]
+    return [p for p in every if p not in scaled], [p for p in every if p in scaled]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from core.figures import new_figure
 from core.files import atomic_write, write_text
 from core.tracking import progress_bar
 from dataset import GazeDataset
@@ -44,31 +45,30 @@ class Estimates:
     labels: np.ndarray
     angles: np.ndarray
 
-    def errors_deg(self, which: str) -> np.ndarray:
+    def errors_deg(self, factor: str) -> np.ndarray:
         """(M,) angle between the true and the estimated direction of 'gaze' or 'head'."""
-        true, seen = (torch.from_numpy(angles[:, ANGLES[which]]) for angles in (self.labels, self.angles))
+        true, seen = (torch.from_numpy(angles[:, ANGLES[factor]]) for angles in (self.labels, self.angles))
         return angular_error_deg(seen, true).numpy()
 
-    def blind_errors_deg(self, which: str) -> np.ndarray:
+    def blind_errors_deg(self, factor: str) -> np.ndarray:
         """(M,) errors of one who does not look: always the mean true direction."""
-        true = torch.from_numpy(self.labels[:, ANGLES[which]])
+        true = torch.from_numpy(self.labels[:, ANGLES[factor]])
         mean = vector_to_pitchyaw(pitchyaw_to_vector(true).mean(0))
         return angular_error_deg(mean.expand_as(true), true).numpy()
 
     def means(self) -> dict[str, float]:
         """gaze_deg and head_deg, means over all samples, and the number of samples."""
-        return {f"{which}_deg": float(self.errors_deg(which).mean()) for which in ANGLES} | {
-            "samples": len(self.person)
-        }
+        errors = {f"{factor}_deg": float(self.errors_deg(factor).mean()) for factor in ANGLES}
+        return errors | {"samples": len(self.person)}
 
     def summary(self) -> dict[str, object]:
         """Statistics of both errors over all samples, and by person."""
-        errors = {which: self.errors_deg(which) for which in ANGLES}
-        whole = {which: statistics(values) for which, values in errors.items()}
-        blind = {f"{which}_label_blind_deg": float(self.blind_errors_deg(which).mean()) for which in ANGLES}
+        errors = {factor: self.errors_deg(factor) for factor in ANGLES}
+        whole = {factor: statistics(values) for factor, values in errors.items()}
+        blind = {f"{factor}_label_blind_deg": float(self.blind_errors_deg(factor).mean()) for factor in ANGLES}
         rows = {self.persons[index]: self.person == index for index in np.unique(self.person)}
         by_person = {
-            person: {"samples": int(own.sum())} | {which: statistics(values[own]) for which, values in errors.items()}
+            person: {"samples": int(own.sum())} | {factor: statistics(values[own]) for factor, values in errors.items()}
             for person, own in rows.items()
         }
         return {"samples": len(self.person), "persons": len(rows), **whole, **blind, "by_person": by_person}
@@ -135,10 +135,10 @@ def plot_name(dataset: str, kind: str) -> str:
 
 def table(summaries: Mapping[str, Mapping], first: str = "data set") -> str:
     """Markdown: a row a data set or person, statistics of gaze and head error in degrees."""
-    names = [f"{which} {kind}" for which in ANGLES for kind in ("mean", "median", "p95")]
+    names = [f"{factor} {kind}" for factor in ANGLES for kind in ("mean", "median", "p95")]
     lines = [f"| {first} | samples | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for name, row in summaries.items():
-        cells = [f"{row[which][kind]:.2f}" for which in ANGLES for kind in ("mean", "median", "p95")]
+        cells = [f"{row[factor][kind]:.2f}" for factor in ANGLES for kind in ("mean", "median", "p95")]
         lines.append(f"| {name} | {row['samples']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -148,7 +148,7 @@ def _markdown(summaries: Mapping[str, Mapping], facts: Mapping[str, object]) -> 
     lines += ["Angles between true and estimated direction, degrees; p95 is the 95th percentile.", ""]
     lines += [table(summaries), ""]
     for name, summary in summaries.items():
-        blind = ", ".join(f"{which} {summary[f'{which}_label_blind_deg']:.2f}" for which in ANGLES)
+        blind = ", ".join(f"{factor} {summary[f'{factor}_label_blind_deg']:.2f}" for factor in ANGLES)
         lines += [f"## {name}", "", f"Always answering the mean direction would give {blind} degrees.", ""]
         lines += [f"![{kind}]({plot_name(name, kind)})" for kind in ("errors", "angles")]
         lines += ["", table(summary["by_person"], "person"), ""]
@@ -159,15 +159,15 @@ def error_figure(estimates: Estimates) -> "Figure":
     """Gaze and head error against true yaw and pitch: mean and middle half of each bin, and how many images."""
     figure = _figure(estimates, "error against the true angle (grey: how many images)", (10, 7))
     panels = figure.subplots(2, 2)
-    for panel, ((which, angle), column) in zip(panels.flat, COLUMNS.items(), strict=True):
-        true, errors = np.rad2deg(estimates.labels[:, column]), estimates.errors_deg(which)
+    for panel, ((factor, angle), column) in zip(panels.flat, COLUMNS.items(), strict=True):
+        true, errors = np.rad2deg(estimates.labels[:, column]), estimates.errors_deg(factor)
         _draw_counts(panel, true)
         centres, means, low, high = binned(true, errors)
-        panel.fill_between(centres, low, high, color=COLOURS[which], alpha=0.25, label="middle half of the images")
-        panel.plot(centres, means, "o-", color=COLOURS[which], label="mean")
+        panel.fill_between(centres, low, high, color=COLOURS[factor], alpha=0.25, label="middle half of the images")
+        panel.plot(centres, means, "o-", color=COLOURS[factor], label="mean")
         panel.axhline(errors.mean(), color="0.4", linestyle="--", linewidth=1, label=f"overall {errors.mean():.2f}°")
         panel.set_ylim(0, 1.2 * max([errors.mean(), *high]))  # room for the legend
-        panel.set(xlabel=f"true {which} {angle} (degrees)", ylabel=f"{which} error (degrees)")
+        panel.set(xlabel=f"true {factor} {angle} (degrees)", ylabel=f"{factor} error (degrees)")
         panel.legend(loc="upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 
@@ -175,15 +175,15 @@ def error_figure(estimates: Estimates) -> "Figure":
 def angle_figure(estimates: Estimates) -> "Figure":
     """Estimated against true yaw and pitch of gaze and head."""
     figure = _figure(estimates, "estimated against true angle", (9, 8.5))
-    for panel, ((which, angle), column) in zip(figure.subplots(2, 2).flat, COLUMNS.items(), strict=True):
+    for panel, ((factor, angle), column) in zip(figure.subplots(2, 2).flat, COLUMNS.items(), strict=True):
         true, seen = (np.rad2deg(angles[:, column]) for angles in (estimates.labels, estimates.angles))
         low, high = min(true.min(), seen.min()), max(true.max(), seen.max())
         margin = max(0.04 * (high - low), 1.0)
         limits = low - margin, high + margin
         panel.plot(limits, limits, color="black", linewidth=1, linestyle="--", zorder=3)
-        _draw_points(panel, true, seen, limits, COLOURS[which])
+        _draw_points(panel, true, seen, limits, COLOURS[factor])
         panel.set(xlim=limits, ylim=limits, aspect="equal")
-        panel.set(xlabel=f"true {which} {angle} (degrees)", ylabel=f"estimated {which} {angle} (degrees)")
+        panel.set(xlabel=f"true {factor} {angle} (degrees)", ylabel=f"estimated {factor} {angle} (degrees)")
         difference = f"mean |difference| {np.abs(seen - true).mean():.2f}°, bias {(seen - true).mean():+.2f}°"
         panel.set_title(difference, fontsize=9)
     return figure
@@ -201,9 +201,7 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _figure(estimates: Estimates, what: str, size: tuple[float, float]) -> "Figure":
-    from matplotlib.figure import Figure  # half a second to import; and pyplot would want a display
-
-    figure = Figure(size, layout="constrained")
+    figure = new_figure(size)
     count = len(np.unique(estimates.person))
     figure.suptitle(f"{estimates.name}: {what}; {len(estimates.person)} images of {count} persons")
     return figure
@@ -213,7 +211,7 @@ def _draw_counts(panel: "Axes", values: np.ndarray) -> None:
     """A histogram along the bottom, behind the curves."""
     behind = panel.twinx()
     counts, _, _ = behind.hist(values, NUM_BINS, color="0.88")
-    behind.set_ylim(0, 4 * counts.max())
+    behind.set_ylim(0, 4 * np.max(counts))
     behind.set_yticks([])
     panel.set_zorder(behind.get_zorder() + 1)
     panel.patch.set_visible(False)

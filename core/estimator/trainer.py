@@ -3,22 +3,23 @@
 Source: ST-ED, section 4, its supplementary and its release.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
+from core.batches import Chosen, mirrored, training_batches
+from core.command import UserError
+from core.estimator.spec import EstimatorSettings
 from core.files import atomic_write, file_sha256, write_json
 from core.runtime import autocast, step_generator
+from core.schedules import Cadence, estimator_rate, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
-from core.trainer import mirrored
 from dataset import IndexSampler, labeled_subset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg
@@ -34,7 +35,6 @@ from utils import batch_to_device, load_state, read_torch_file
 FORMAT_VERSION = 1
 # The compact networks see few persons: skin and light must not matter.
 COLOUR_JITTER = {"compact": 0.2, "compact-residual": 0.2}
-IN_MEMORY_BYTES = 1_000_000_000
 BEST_BY = "gc/val"  # whose gaze and head error decides which weights are the best
 
 
@@ -47,61 +47,17 @@ class LabeledImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Mapping[str, Tensor]: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Tensor]: ...
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the weights, together with the data.
+@runtime_checkable
+class MixedImages(LabeledImages, Protocol):
+    """Real and redirected ones. is_real: (N,) bool."""
 
-    init: what the weights start from, as the user named it.
-    learning_rate: the highest.  decay, decay_steps: of lr_schedule 'step'.
-    flip: mirror half of the images and their yaw labels.
-    num_labeled_samples: use at most so many, drawn over all persons; None for all.
-    precision: of the network in training; it is always measured in float32.
-    real_share: of each batch, of data that has redirected images, too; None for all of them mixed.
-    """
-
-    backbone: str
-    num_steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int = 0
-    init: str = "none"
-    lr_schedule: Literal["step", "one-cycle"] = "step"
-    decay_steps: int = 50_000
-    decay: float = 0.5
-    flip: bool = False
-    num_labeled_samples: int | None = None
-    precision: str = "float32"
-    real_share: float | None = None
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Steps between two lines of metrics, validations and saves of the training state; 0: at the end only."""
-
-    log: int = 200
-    test: int = 0
-    save: int = 0
+    is_real: np.ndarray
 
 
 Validate = Callable[[nn.Module], Mapping[str, Mapping[str, float]]]  # data set -> gaze_deg, head_deg, samples
-
-
-def lr_factor(
-    step: int, num_steps: int, schedule: Literal["step", "one-cycle"], decay_steps: int, decay: float
-) -> float:
-    """Share of the learning rate at `step`, counted from 0.
-
-    step: times `decay` every `decay_steps`.  one-cycle: up to 1 in the first fifth, then a cosine down to 0.
-    """
-    if schedule == "step":
-        return decay ** (step // decay_steps)
-    warmup = max(1, num_steps // 5)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))
 
 
 def vary_colours(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:
@@ -126,13 +82,13 @@ class EstimatorTrainer:
     state is neither used nor moved.  Loss: mean angle of gaze plus mean angle of head, degrees.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, weights: Path | None = None) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, settings: EstimatorSettings, device: torch.device, weights: Path | None = None) -> None:
+        self.settings, self.device = settings, device
         self.initialisation = f"{weights.name}, sha256 {file_sha256(weights)}" if weights else "random"
-        estimator = _fresh_estimator(recipe.backbone, recipe.seed, weights)
-        self.estimator = estimator.to(device, memory_format=torch.channels_last).train()
+        estimator = _fresh_estimator(settings.backbone, settings.seed, weights)
+        self.estimator = estimator.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.Adam(
-            self.estimator.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True
+            self.estimator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
         )
         self.step = 0
         self.best: dict[str, float | None] = {}
@@ -145,35 +101,32 @@ class EstimatorTrainer:
         Raises FloatingPointError, before the update, if the loss or a gradient is not finite.
         """
         batch = self._prepare(batch)
-        with autocast(self.device, self.recipe.precision):
+        with autocast(self.device, self.settings.precision):
             estimate = self.estimator(batch["image"])
         gaze = angular_error_deg(estimate.gaze, batch["gaze"]).mean()
         head = angular_error_deg(estimate.head, batch["head"]).mean()
         self.optimizer.zero_grad()
         (gaze + head).backward()
-        norm = nn.utils.get_total_norm([p.grad for p in self.estimator.parameters()])
-        values = torch.stack((gaze + head, gaze, head, norm)).tolist()  # one wait for the device
-        loss, gaze_deg, head_deg, gradient = values
-        if not all(map(math.isfinite, values)):
-            raise FloatingPointError(
-                f"Loss is not finite at step {self.step} (gaze={gaze_deg:.3g}, head={head_deg:.3g}, gradient="
-                f"{gradient:.3g}). No update was made with it; check the labels of the data, or set a smaller "
-                "estimator_learning_rate."
-            )
+        norm = nn.utils.get_total_norm([p.grad for p in self.estimator.parameters() if p.grad is not None])
+        measured = {"gaze": gaze, "head": head, "gradient": norm, "loss": gaze + head}
+        remedy = "check the labels of the data, or set a smaller estimator_learning_rate"
+        values = require_finite(measured, self.step, remedy=remedy)
         self.optimizer.step()
         self.step += 1
-        return {"loss": loss, "gaze_deg": gaze_deg, "head_deg": head_deg}
+        return {"loss": values["loss"], "gaze_deg": values["gaze"], "head_deg": values["head"]}
 
     def _prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The batch on the device, mirrored and with varied colours, and the step's learning rate set."""
-        recipe = self.recipe
-        factor = lr_factor(self.step, recipe.num_steps, recipe.lr_schedule, recipe.decay_steps, recipe.decay)
-        self.optimizer.param_groups[0]["lr"] = recipe.learning_rate * factor
-        moved, generator = batch_to_device(batch, self.device), step_generator(recipe.seed, self.step)
-        if recipe.flip:
+        settings = self.settings
+        share = estimator_rate(
+            self.step, settings.num_steps, settings.lr_schedule, settings.decay_steps, settings.decay
+        )
+        self.optimizer.param_groups[0]["lr"] = settings.learning_rate * share
+        moved, generator = batch_to_device(batch, self.device), step_generator(settings.seed, self.step)
+        if settings.flip:
             coins = torch.rand(len(batch["image"]), 1, generator=generator) < 0.5
             moved = mirrored(moved, coins.to(self.device))
-        jitter = COLOUR_JITTER.get(recipe.backbone, 0.0)
+        jitter = COLOUR_JITTER.get(settings.backbone, 0.0)
         if jitter:
             moved["image"] = vary_colours(moved["image"], jitter, generator)
         return moved
@@ -181,33 +134,33 @@ class EstimatorTrainer:
     def facts(self, dataset: LabeledImages) -> dict[str, object]:
         """What the weights come from, as plain data for the JSON beside them."""
         return {
-            **asdict(self.recipe), "colour_jitter": COLOUR_JITTER.get(self.recipe.backbone, 0.0),
+            **asdict(self.settings), "colour_jitter": COLOUR_JITTER.get(self.settings.backbone, 0.0),
             "data": dataset.name, "file": str(dataset.path), "samples": self._num_samples(dataset),
             "image_size": dataset.image_size, "initialisation": self.initialisation,
         }  # fmt: skip
 
     def _num_samples(self, dataset: LabeledImages) -> int:
-        """Raises ValueError if they do not fill a batch."""
-        count, size = min(self.recipe.num_labeled_samples or len(dataset), len(dataset)), self.recipe.batch_size
+        """Raises UserError if they do not fill a batch."""
+        count, size = min(self.settings.num_labeled_samples or len(dataset), len(dataset)), self.settings.batch_size
         if count < size:
-            raise ValueError(
+            raise UserError(
                 f"{dataset.name}: {count} labelled images to train with, fewer than a batch of {size}. Lower "
                 "estimator_batch_size, or raise estimator_num_labeled_samples or use more data."
             )
         return count
 
     def check(self, dataset: LabeledImages) -> None:
-        """Raises ValueError if the data does not fill a batch, or not with the share of real images asked for."""
+        """Raises UserError if the data does not fill a batch, or not with the share of real images asked for."""
         self._order(dataset, self._labeled(dataset))
 
     def _labeled(self, dataset: LabeledImages) -> list[int]:
-        return labeled_subset(len(dataset), self._num_samples(dataset), self.recipe.seed).tolist()
+        return labeled_subset(len(dataset), self._num_samples(dataset), self.settings.seed).tolist()
 
     def fit(
         self,
         dataset: LabeledImages,
         folder: Path,
-        pace: Pace,
+        cadence: Cadence,
         *,
         validate: Validate,
         tracker: Tracker,
@@ -217,43 +170,45 @@ class EstimatorTrainer:
         """Train to the last step and write the checkpoints; False, with the state saved, if `stop` was filled before.
 
         Data under 1 GB is kept in memory; more is read by `num_workers` processes.
-        Raises FloatingPointError (see `train_step`), and ValueError if the data does not fill a batch.
+        Raises FloatingPointError (see `train_step`), and UserError if the data does not fill a batch.
         """
-        facts, recipe, labeled = self.facts(dataset), self.recipe, self._labeled(dataset)
+        facts, settings, labeled = self.facts(dataset), self.settings, self._labeled(dataset)
         order = self._order(dataset, labeled)
         self.save(folder, facts)
-        with progress_bar(recipe.num_steps, self.step, f"estimator '{recipe.backbone}'") as bar:
-            data = Subset(dataset, labeled)
-            for batch in training_batches(data, ("image", "gaze", "head"), order, num_workers, self.device):
+        with progress_bar(settings.num_steps, self.step, f"estimator '{settings.backbone}'") as bar:
+            data = Chosen(dataset, labeled, ("image", "gaze", "head"))
+            for batch in training_batches(data, order, num_workers, self.device):
                 values = self.train_step(batch)
-                values["images_per_s"] = _show(bar, values["loss"], recipe.batch_size)
-                self._housekeeping(values, folder, facts, pace, validate, tracker)
+                values["images_per_s"] = _show(bar, values["loss"], settings.batch_size)
+                self._housekeeping(values, folder, facts, cadence, validate, tracker)
                 if stop:
                     break
-        if self.step < recipe.num_steps:
+        if self.step < settings.num_steps:
             self.save(folder, facts)
-        return self.step == recipe.num_steps
+        return self.step == settings.num_steps
 
     def _order(self, dataset: LabeledImages, used: Sequence[int]) -> Iterable[list[int]]:
         """Batches of positions in the entries `used`, from the present step on, `real_share` of each batch real."""
-        recipe = self.recipe
+        settings = self.settings
 
         def batches(candidates: np.ndarray, size: int) -> IndexSampler:
             return IndexSampler(
-                dataset, batch_size=size, seed=recipe.seed, start_step=self.step, num_steps=recipe.num_steps,
+                dataset, batch_size=size, seed=settings.seed, start_step=self.step, num_steps=settings.num_steps,
                 candidates=candidates,
             )  # fmt: skip
 
-        if recipe.real_share is None:
-            return batches(np.arange(len(used)), recipe.batch_size)
-        num_real = min(max(1, round(recipe.real_share * recipe.batch_size)), recipe.batch_size - 1)
+        if settings.real_share is None:
+            return batches(np.arange(len(used)), settings.batch_size)
+        num_real = min(max(1, round(settings.real_share * settings.batch_size)), settings.batch_size - 1)
+        if not isinstance(dataset, MixedImages):
+            raise ValueError(f"{dataset.path}: real_share is of data that says which of its images are real")
         real = dataset.is_real[used]
-        sizes = {True: num_real, False: recipe.batch_size - num_real}
+        sizes = {True: num_real, False: settings.batch_size - num_real}
         for kind, name in ((True, "real"), (False, "redirected")):
             if (count := int((real == kind).sum())) < sizes[kind]:
-                raise ValueError(
+                raise UserError(
                     f"{dataset.path}: {count} {name} images, fewer than the {sizes[kind]} of a batch that "
-                    f"estimator_real_share {recipe.real_share:g} asks for. Change it, or lower estimator_batch_size."
+                    f"estimator_real_share {settings.real_share:g} asks for. Change it, or lower estimator_batch_size."
                 )
         parts = [batches(np.flatnonzero(real == kind), size) for kind, size in sizes.items()]
         return (first + second for first, second in zip(*parts, strict=True))
@@ -263,14 +218,14 @@ class EstimatorTrainer:
         values: Mapping[str, float],
         folder: Path,
         facts: Mapping[str, object],
-        pace: Pace,
+        cadence: Cadence,
         validate: Validate,
         tracker: Tracker,
     ) -> None:
         """Validate, log and save, in this order: a training that goes on from the state has this step behind it."""
-        last = self.step == self.recipe.num_steps
-        validation = self._validate(validate, folder, facts) if last or _due(self.step, pace.test) else {}
-        if validation or last or _due(self.step, pace.log):
+        last = self.step == self.settings.num_steps
+        validation = self._validate(validate, folder, facts) if last or is_due(self.step, cadence.test) else {}
+        if validation or last or is_due(self.step, cadence.log):
             values = {**values, "learning_rate": self.optimizer.param_groups[0]["lr"]}
             # One line for both: a resumed training drops what was logged after the state it goes on from.
             tracker.log(self.step, {f"train/{name}": v for name, v in values.items()} | _tags(validation))
@@ -278,7 +233,7 @@ class EstimatorTrainer:
             facts = {**facts, "step": self.step, "validation": validation}
             _write_checkpoint(estimator_checkpoint(folder, self.step), self.estimator, facts)
             training_state(folder).unlink()
-        elif _due(self.step, pace.save):
+        elif is_due(self.step, cadence.save):
             self.save(folder, facts)
 
     def _validate(
@@ -290,10 +245,11 @@ class EstimatorTrainer:
         say(f"step {self.step}: " + ("; ".join(parts) or "no data set to validate on"))
         judge = results.get(BEST_BY)
         error = judge["gaze_deg"] + judge["head_deg"] if judge else None
+        lowest = self.best.get("error_deg")
         if error is None:
-            is_best = self.step == self.recipe.num_steps
+            is_best = self.step == self.settings.num_steps
         else:
-            is_best = error < self.best.get("error_deg", math.inf)
+            is_best = lowest is None or error < lowest
         if is_best:
             self.best = {"step": self.step, "error_deg": error}
             facts = {**facts, "step": self.step, "validation": results}
@@ -314,19 +270,19 @@ class EstimatorTrainer:
     def restore(self, folder: Path) -> None:
         """Go on from the training state in the folder.
 
-        Raises ValueError if the file is no such state, or of another network.
+        Raises UserError if the file is no such state, or of another network.
         """
         path, remedy = training_state(folder), "Use the settings it was trained with, or another folder."
         content = read_torch_file(path)
         expected = {"format_version", "step", "best", "facts", "estimator", "optimizer"}
         if not isinstance(content, dict) or not expected <= content.keys():
-            raise ValueError(f"{path}: not the state of an estimator's training. Remove it to train anew.")
+            raise UserError(f"{path}: not the state of an estimator's training. Remove it to train anew.")
         if content["format_version"] > FORMAT_VERSION:
-            raise ValueError(f"{path}: written by a newer version of this code. Update to go on from it.")
+            raise UserError(f"{path}: written by a newer version of this code. Update to go on from it.")
         load_state(self.estimator, content["estimator"], where=str(path), remedy=remedy)
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.best, self.stored = content["step"], content["best"], content["facts"]
-        self.initialisation = self.stored["initialisation"]
+        self.initialisation = str(self.stored["initialisation"])
 
 
 def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimator:
@@ -336,26 +292,6 @@ def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimato
     if weights is not None:
         load_imagenet_weights(estimator, backbone, weights)
     return estimator
-
-
-def training_batches(
-    dataset: Dataset, names: Sequence[str], order: Iterable[list[int]], num_workers: int, device: torch.device
-) -> Iterator[dict[str, Tensor]]:
-    """These parts of the entries, batch by batch; data under 1 GB is kept in memory, more is read by processes."""
-    if len(dataset) * dataset[0]["image"].numel() < IN_MEMORY_BYTES:
-        entries = (dataset[i] for i in range(len(dataset)))
-        data = default_collate([{name: entry[name] for name in names} for entry in entries])
-        for indices in order:
-            yield {name: data[name][indices] for name in names}
-    else:
-        # A generator of its own: a loader draws a seed, and the global random state is not ours to move.
-        options = {"num_workers": num_workers, "pin_memory": device.type == "cuda", "generator": torch.Generator()}
-        for batch in DataLoader(dataset, batch_sampler=order, **options):
-            yield {name: batch[name] for name in names}
-
-
-def _due(step: int, interval: int) -> bool:
-    return bool(interval) and step % interval == 0
 
 
 def _show(bar: tqdm, loss: float, batch_size: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.figures import new_figure
 from core.files import atomic_write, write_text
 
 ANGLES = ("gaze", "head")
@@ -139,10 +140,8 @@ def _row(outcomes: Sequence[Outcome], dataset: str, angle: str, num_labels: int,
 
 def _draw(outcomes: Sequence[Outcome], path: Path) -> None:
     """A panel a data set and angle: error against the number of labels, a line a variant."""
-    from matplotlib.figure import Figure  # slow to import
-
     datasets, labels, variants = _axes(outcomes)
-    figure = Figure(figsize=(3.2 * len(datasets), 6), layout="constrained")
+    figure = new_figure((3.2 * len(datasets), 6))
     panels = figure.subplots(len(ANGLES), len(datasets), squeeze=False, sharex=True)
     for row, angle in zip(panels, ANGLES, strict=True):
         for panel, dataset in zip(row, datasets, strict=True):

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-import core.autoencoder.train as pair
-from core.autoencoder.train import mean_image, measure_pair, train_pair, training_state
-from core.autoencoder.trainer import ESTIMATOR_FROM, PairRecipe, PairTrainer, l1_near_eyes, lr_factor, mirrored
+from core.autoencoder import train as training
+from core.autoencoder.train import mean_image, measure_autoencoder, train_autoencoder, training_state
+from core.autoencoder.trainer import ESTIMATOR_FROM, AutoencoderSettings, AutoencoderTrainer, l1_near_eyes
 from dataset_aligned import AlignedDataset
 from models.load_pretrained_model import load_e4e
-from models.recrop import warp
 from tests.tiny import PoolEstimator, write_dataset
 from utils import image_to_float, read_torch_file
 
 CPU = torch.device("cpu")
-TINY = PairRecipe(size=32, style_dim=8, max_channels=8, width=4, num_steps=6, batch_size=6)
+TINY = AutoencoderSettings(size=32, style_dim=8, max_channels=8, width=4, num_steps=6, batch_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +35,8 @@ def trained(data: AlignedDataset, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def train(data: AlignedDataset, path: Path, recipe: PairRecipe = TINY, **options: Any) -> bool:
-    return train_pair(data, PoolEstimator(), recipe, path, patch_size=16, device=CPU, **options)
+def train(data: AlignedDataset, path: Path, settings: AutoencoderSettings = TINY, **options: Any) -> bool:
+    return train_autoencoder(data, PoolEstimator(), settings, path, patch_size=16, device=CPU, **options)
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -59,21 +58,21 @@ def batch_of(data: AlignedDataset, count: int = 6) -> dict[str, Tensor]:
 def test_training_learns_to_reconstruct(tmp_path: Path):
     data = AlignedDataset(write_dataset(tmp_path / "faces.h5", persons=2, size=32))
     wider = {"max_channels": 16, "style_dim": 16, "learning_rate": 3e-3, "generator_learning_rate": 2e-2}
-    recipe = replace(TINY, num_steps=80, batch_size=12, feature=0.0, angle=0.0, mirror=False, **wider)
-    trainer = PairTrainer(recipe, PoolEstimator(), 16, CPU)
+    settings = replace(TINY, num_steps=80, batch_size=12, feature=0.0, angle=0.0, mirror=False, **wider)
+    trainer = AutoencoderTrainer(settings, PoolEstimator(), 16, CPU)
     batch = batch_of(data, 12)
     first, *_, last = [trainer.train_step(batch) for _ in range(80)]
     assert last["l1"] < 0.5 * first["l1"]
     assert last["probe"] < 0.1 * first["probe"]
     trainer.parts.eval()
-    measured = measure_pair(trainer.reconstruct, data, mean_image(data), CPU)
+    measured = measure_autoencoder(trainer.reconstruct, data, mean_image(data), CPU)
     assert measured["l1"] < 0.5 * measured["mean_image_l1"]
 
 
 @pytest.mark.parametrize("term", ["l1", "eyes", "feature", "angle"])
 def test_each_term_alone_reaches_both_parts(data: AlignedDataset, term: str):
     silent = dict.fromkeys(("l1", "eyes", "feature", "angle", "probe"), 0.0)
-    trainer = PairTrainer(replace(TINY, **(silent | {term: 1.0})), PoolEstimator(), 16, CPU)
+    trainer = AutoencoderTrainer(replace(TINY, **(silent | {term: 1.0})), PoolEstimator(), 16, CPU)
     trainer.step = TINY.num_steps - 1
     before = {name: value.clone() for name, value in trainer.parts.state_dict().items()}
     trainer.train_step(batch_of(data))
@@ -83,14 +82,14 @@ def test_each_term_alone_reaches_both_parts(data: AlignedDataset, term: str):
 
 
 def test_the_estimator_looks_at_reconstructions_only_later(data: AlignedDataset):
-    trainer = PairTrainer(replace(TINY, num_steps=100), PoolEstimator(), 16, CPU)
+    trainer = AutoencoderTrainer(replace(TINY, num_steps=100), PoolEstimator(), 16, CPU)
     assert trainer.train_step(batch_of(data)).keys() == {"loss", "l1", "eyes", "probe"}
     trainer.step = int(100 * ESTIMATOR_FROM) + 1
     assert trainer.train_step(batch_of(data)).keys() == {"loss", "l1", "eyes", "probe", "feature", "angle"}
 
 
 def test_without_an_estimator_pixels_are_all(data: AlignedDataset):
-    trainer = PairTrainer(TINY, None, 16, CPU)
+    trainer = AutoencoderTrainer(TINY, None, 16, CPU)
     trainer.step = TINY.num_steps - 1
     values = trainer.train_step(batch_of(data))
     assert values.keys() == {"loss", "l1", "eyes"}
@@ -98,7 +97,7 @@ def test_without_an_estimator_pixels_are_all(data: AlignedDataset):
 
 
 def test_a_loss_that_is_not_finite_moves_nothing(data: AlignedDataset):
-    trainer = PairTrainer(TINY, None, 16, CPU)
+    trainer = AutoencoderTrainer(TINY, None, 16, CPU)
     with torch.no_grad():
         trainer.generator.to_rgb1.bias[0, 0] = float("nan")
     before = trainer.encoder.input_layer[0].weight.clone()
@@ -107,36 +106,7 @@ def test_a_loss_that_is_not_finite_moves_nothing(data: AlignedDataset):
     assert torch.equal(trainer.encoder.input_layer[0].weight, before)
 
 
-def test_learning_rate_rises_and_falls():
-    factors = [lr_factor(step, 1000) for step in range(1000)]
-    assert factors.index(max(factors)) in (49, 50)
-    assert max(factors) == 1 and factors[-1] < 1e-4
-    assert factors[525] == pytest.approx(0.5, abs=2e-3)  # half of the way down
-
-
 # What it is made of
-
-
-def test_the_view_of_a_mirrored_face_is_the_mirrored_view():
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(2, 3, 32, 32, generator=generator)
-    crop = torch.eye(3) * torch.tensor([0.6, 0.7, 1.0]) + 0.1 * torch.rand(2, 3, 3, generator=generator)
-    batch = {"image": image, "crop": crop, "points": torch.rand(2, 5, 2, generator=generator) * 31}
-    turned = mirrored(batch, torch.tensor([True, False]))
-    views = warp(turned["image"], turned["crop"], 16), warp(image, crop, 16)
-    torch.testing.assert_close(views[0][0], views[1][0].flip(-1))
-    assert torch.equal(views[0][1], views[1][1])
-
-
-def test_mirrored_points_stay_on_what_they_mark():
-    image = torch.zeros(1, 3, 32, 32)
-    points = torch.tensor([[[8, 10], [22, 11], [15, 17], [9, 24], [20, 25]]])
-    for i, (column, row) in enumerate(points[0].tolist()):
-        image[0, :, row, column] = i + 1
-    batch = {"image": image, "crop": torch.eye(3)[None], "points": points.float()}
-    turned = mirrored(batch, torch.tensor([True]))
-    seen = [turned["image"][0, 0, int(row), int(column)].item() for column, row in turned["points"][0]]
-    assert seen == [2, 1, 3, 5, 4]  # the eye that is now at image left comes first
 
 
 def test_only_pixels_near_the_eyes_count_there():
@@ -157,7 +127,7 @@ def test_only_pixels_near_the_eyes_count_there():
 
 
 def test_the_file_loads_and_draws_the_same(data: AlignedDataset, trained: Path):
-    trainer = PairTrainer(TINY, PoolEstimator(), 16, CPU)
+    trainer = AutoencoderTrainer(TINY, PoolEstimator(), 16, CPU)
     trainer.load({"parts": trainer.parts.state_dict() | weights(trained), **blank(trainer)}, "here")
     trainer.parts.eval()
     encoder, generator, latent_avg = load_e4e(trained)
@@ -170,13 +140,14 @@ def test_the_file_loads_and_draws_the_same(data: AlignedDataset, trained: Path):
     assert expected.std(dim=0).mean() > 1e-3
 
 
-def blank(trainer: PairTrainer) -> dict[str, Any]:
+def blank(trainer: AutoencoderTrainer) -> dict[str, Any]:
     return {"optimizer": trainer.optimizer.state_dict(), "step": 0}
 
 
 def test_the_file_says_what_it_is_of(trained: Path):
     content = read_torch_file(trained)
-    assert content["facts"]["recipe"] == asdict(TINY)
+    assert content["facts"]["recipe"] == asdict(TINY)  # the name in files that are there
+    assert set(content["facts"]) == {"recipe", "data", "file", "samples", "estimator", "patch_size"}
     assert content["facts"].items() >= {"data": "gc/train", "samples": 24, "file": "faces.h5"}.items()
     assert content["opts"]["output_size"] == 32
     assert not training_state(trained).exists()
@@ -199,19 +170,19 @@ def test_held_out_figures_are_measured_and_kept(
     assert measured["samples"] == 24
     assert f"mean image {measured['mean_image_l1']:.4f}" in capsys.readouterr().out
     encoder, generator, latent_avg = load_e4e(tmp_path / "pair.pt")
-    again = measure_pair(lambda x: generator.synthesis(encoder(x) + latent_avg), data, mean_image(data), CPU)
+    again = measure_autoencoder(lambda x: generator.synthesis(encoder(x) + latent_avg), data, mean_image(data), CPU)
     assert again == pytest.approx(measured, rel=1e-4)
 
 
 def test_measures_do_not_depend_on_the_batch(data: AlignedDataset):
     mean = torch.zeros(3, 32, 32)
     options = {"estimator": PoolEstimator(), "patch_size": 16}
-    results = [measure_pair(lambda x: x + 0.25, data, mean, CPU, batch_size=n, **options) for n in (24, 7)]
+    results = [measure_autoencoder(lambda x: x + 0.25, data, mean, CPU, batch_size=n, **options) for n in (24, 7)]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
     assert results[0]["l1"] == pytest.approx(0.25)
     images = torch.stack([image_to_float(data[i]["image"]) for i in range(24)])
     assert results[0]["mean_image_l1"] == pytest.approx(images.abs().mean().item(), rel=1e-5)
-    same = measure_pair(nn.Identity(), data, mean, CPU, **options)
+    same = measure_autoencoder(nn.Identity(), data, mean, CPU, **options)
     assert same["gaze_deg"] == same["image_gaze_deg"] > 0
     torch.testing.assert_close(mean_image(data), images.mean(dim=0))
 
@@ -223,14 +194,14 @@ def test_a_stopped_training_goes_on_exactly(
     data: AlignedDataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path, stop = tmp_path / "pair.pt", []
-    once = PairTrainer.train_step
+    once = AutoencoderTrainer.train_step
 
-    def step(self: PairTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
+    def step(self: AutoencoderTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
         values = once(self, batch)
         stop.extend([2] if self.step == 4 else [])
         return values
 
-    monkeypatch.setattr(PairTrainer, "train_step", step)
+    monkeypatch.setattr(AutoencoderTrainer, "train_step", step)
     assert not train(data, path, stop=stop)
     assert [file.name for file in tmp_path.iterdir()] == ["pair.pt.training"]
     assert read_torch_file(training_state(path))["step"] == 4
@@ -243,16 +214,16 @@ def test_a_stopped_training_goes_on_exactly(
 def test_a_killed_training_goes_on_from_what_it_saved_last(
     data: AlignedDataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path, once = tmp_path / "pair.pt", PairTrainer.train_step
-    monkeypatch.setattr(pair, "SAVE_EVERY", 2)
+    path, once = tmp_path / "pair.pt", AutoencoderTrainer.train_step
+    monkeypatch.setattr(training, "SAVE_EVERY", 2)
 
-    def die(self: PairTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
+    def die(self: AutoencoderTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
         if self.step == 5:
             raise KeyboardInterrupt
         return once(self, batch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(PairTrainer, "train_step", die)
+        patch.setattr(AutoencoderTrainer, "train_step", die)
         train(data, path)
     assert read_torch_file(training_state(path))["step"] == 4
     assert train(data, path)
@@ -260,7 +231,7 @@ def test_a_killed_training_goes_on_from_what_it_saved_last(
 
 
 def test_a_finished_pair_stays_as_it_is(data: AlignedDataset, trained: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(PairTrainer, "train_step", None)
+    monkeypatch.setattr(AutoencoderTrainer, "train_step", None)
     assert train(data, trained)
 
 
@@ -268,16 +239,16 @@ def test_what_is_of_another_training_is_refused(data: AlignedDataset, trained: P
     with pytest.raises(ValueError, match=r"pair.pt: was trained with other values of width, seed\. Use those"):
         train(data, trained, replace(TINY, width=8, seed=3))
     with pytest.raises(ValueError, match="other values of estimator"):
-        train_pair(data, None, TINY, trained, patch_size=16, device=CPU)
+        train_autoencoder(data, None, TINY, trained, patch_size=16, device=CPU)
     shutil.copy(trained, training_state(tmp_path / "pair.pt"))
     with pytest.raises(ValueError, match="pair.pt.training: was trained with other values of num_steps"):
         train(data, tmp_path / "pair.pt", replace(TINY, num_steps=9))
     torch.save({"state_dict": {}}, tmp_path / "published.pt")
-    with pytest.raises(ValueError, match="published.pt: not of a pair that was trained here"):
+    with pytest.raises(ValueError, match="published.pt: not of an autoencoder that was trained here"):
         train(data, tmp_path / "published.pt")
 
 
 def test_images_of_another_size_are_refused(data: AlignedDataset, tmp_path: Path):
-    with pytest.raises(ValueError, match="faces.h5: images of 32 px, but the pair is to be of 64 px"):
+    with pytest.raises(ValueError, match="faces.h5: images of 32 px, but the autoencoder is to be of 64 px"):
         train(data, tmp_path / "pair.pt", replace(TINY, size=64))
     assert not list(tmp_path.iterdir())
