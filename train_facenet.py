@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from core import build, sources
+from core.batches import evaluation_pairs
 from core.config_default import Config, is_set
 from core.config_reader import ConfigError, load_config
 from core.estimator.report import Estimates, measure, table, write_evaluation
@@ -25,7 +26,7 @@ from core.estimator.trainer import EstimatorTrainer, LabeledImages, Pace, Recipe
 from core.files import file_sha256, read_json, require_writable, write_text
 from core.runtime import code_revision, select_device, stop_on_signal, tune_cpu
 from core.tracking import Tracker, say, sentence
-from dataset import GazeDataset, evaluation_pairs
+from dataset import GazeDataset
 from models.load_pretrained_model import (
     IMAGENET_URLS,
     estimator_checkpoint,

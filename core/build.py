@@ -12,7 +12,7 @@ from core.adversary import LatentAdversary
 from core.autoencoder.train import PairRecipe, other_settings, train_pair
 from core.config_default import Config, is_set
 from core.files import file_sha256, read_json, require_writable
-from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
+from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
 from core.runtime import stop_on_signal
 from core.tracking import say
 from core.trainer import Cadence, RedirectionTrainer
@@ -183,7 +183,7 @@ def build_inverted(
 
     Raises OSError or ValueError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
     """
-    recipe = inversion_recipe(
+    facts = inversion_facts(
         dataset,
         patch_size=config.image_size,
         weights_sha256=file_sha256(Path(config.e4e_weights)),
@@ -192,11 +192,11 @@ def build_inverted(
     )
     parent = Path(config.inversions_path) if is_set(config.inversions_path) else dataset.path.parent / "inversions"
     require_writable(parent, "inversions_path")
-    folder = inversion_folder(parent, dataset, recipe)
+    folder = inversion_folder(parent, dataset, facts)
     invert_dataset(
         dataset,
         folder,
-        recipe,
+        facts,
         invert=redirector.invert,
         generate=redirector.generate,
         estimator=estimator if config.relabel_inversions else None,

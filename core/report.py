@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.batches import evaluation_pairs
 from core.evaluator import Measurements
 from core.files import write_text
 from core.views import encode_pair
-from dataset import GazeDataset, evaluation_pairs
+from dataset import GazeDataset
 from models.redirector import Redirector
 from utils import batch_to_device, image_grid, image_to_uint8, write_png, write_video
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from core.autoencoder.trainer import PairRecipe, PairTrainer
+from core.batches import IndexSampler
 from core.estimator.trainer import training_batches
 from core.files import atomic_write
 from core.tracking import progress_bar, say
-from dataset import IndexSampler
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg

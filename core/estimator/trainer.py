@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
+from core.batches import IndexSampler, labeled_subset
 from core.files import atomic_write, file_sha256, write_json
 from core.runtime import autocast, step_generator
 from core.tracking import Tracker, progress_bar, say
 from core.trainer import mirrored
-from dataset import IndexSampler, labeled_subset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg
 from models.load_pretrained_model import (
