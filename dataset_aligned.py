@@ -7,13 +7,13 @@ normalised patches will do, too, used as the published pipeline did: the patch i
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from core.hdf5 import ALIGNMENT, FACES, layout_problems
 from dataset import GazeDataset
 
 VIEW = "ffhq-aligned"
@@ -57,17 +57,17 @@ class AlignedDataset(GazeDataset):
             equalize=False,  # encoders of natural faces were trained on such
         )
 
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Tensor]:
-        """An entry as GazeDataset gives it, the image not equalised, with `crop` and `points`.
+    def entry(self, index: int) -> dict[str, Tensor]:
+        """As GazeDataset gives it, the image not equalised, with `crop` and `points`.
 
         crop: (3, 3) float32, homogeneous coordinates in the normalised patch to those in the image, both from -1 to
         1 between the outer edges of the pixels at the rim: the sampling grid of `models.recrop.warp`. The identity
         for a file of patches.
         points: (5, 2) float32, eyes, nose tip and mouth corners in the image's pixels (column, row), image left
         first; integers are at pixel centres. For a file of patches those of an average head with the label's pose.
-        Raises as GazeDataset does, and ValueError where a homography is not invertible.
+        Raises as GazeDataset does, and UserError where a homography is not invertible.
         """
-        return super().__getitem__(index)
+        return super().entry(index)
 
     def _inspect(self, file: h5py.File, counts: dict[str, int]) -> list[str]:
         view, groups = file.attrs.get("view"), {person: file[person] for person in counts}
@@ -80,35 +80,37 @@ class AlignedDataset(GazeDataset):
         problems = []
         if not isinstance(self._patch_size, int | np.integer) or self._patch_size < 1:
             problems.append(f"attribute patch_size is {self._patch_size!r}, expected the patch's pixels a side")
-        for person, count in counts.items():
-            for name, shape in (("homography", (count, 3, 3)), ("points", (count, 5, 2))):
-                problems += [f"person {person!r}: {what}" for what in _wrong(groups[person].get(name), name, shape)]
+        for person, group in groups.items():
+            problems += [f"person {person!r}: {what}" for what in layout_problems(group, FACES | ALIGNMENT)]
         return problems
 
-    def _entry(self, index: int, suffix: str) -> dict[str, Tensor]:
-        entry = super()._entry(index, suffix)
+    def entry_with(self, index: int, label: np.ndarray) -> dict[str, Tensor]:
+        """An entry that has this label (4,), radians, in place of the file's."""
+        entry = super().entry_with(index, label)
         person, sample = int(self.person_of[index]), int(self.sample_of[index])
         if self.is_aligned:
             if person not in self._crops:
                 self._crops[person] = self._load_crops(person)
             crop, points = (rows[sample] for rows in self._crops[person])
         else:
-            crop, points = np.eye(3), average_points(self._labels[index, 2:])
+            crop, points = np.eye(3), average_points(label[2:])
         points = (points + 1) * (self.image_size / 2) - 0.5
         return entry | {
-            f"crop{suffix}": torch.from_numpy(crop.astype(np.float32)),
-            f"points{suffix}": torch.from_numpy(points.astype(np.float32)),
+            "crop": torch.from_numpy(crop.astype(np.float32)),
+            "points": torch.from_numpy(points.astype(np.float32)),
         }
 
     def _load_crops(self, person: int) -> tuple[np.ndarray, np.ndarray]:
         """All of a person's crops and points, both in coordinates from -1 to 1."""
-        homography = self._read_rows(person, "homography").astype(np.float64)
-        points = self._read_rows(person, "points").astype(np.float64)
-        size = self._group(person)["pixels"].shape[1]
+        name = self.person_ids[person]
+        homography = self.file.rows(name, "homography").astype(np.float64)
+        points = self.file.rows(name, "points").astype(np.float64)
+        size = self.file.shape(name, "pixels")[1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            volume = np.linalg.det(homography / np.linalg.norm(homography, axis=(1, 2), keepdims=True))
-        self._require(person, "homographies that cannot be inverted", ~(np.abs(volume) > 1e-12))  # NaN, too
-        self._require(person, "points that are not finite", ~np.isfinite(points).all(axis=(1, 2)))
+            scaled = homography / np.linalg.norm(homography, axis=(1, 2), keepdims=True)
+            volume = np.abs(np.linalg.det(scaled))
+        self._require(person, "homographies that cannot be inverted", ~(volume > 1e-12))  # NaN, too
+        self._require(person, "points that are not finite", ~np.isfinite(points.reshape(-1, 10)).all(axis=1))
         crop = _to_unit(size) @ np.linalg.inv(homography) @ np.linalg.inv(_to_unit(int(self._patch_size)))
         return crop / crop[:, 2:, 2:], (2 * points + 1) / size - 1
 
@@ -150,11 +152,3 @@ def _alignment(head: Sequence[float]) -> np.ndarray:
 def _to_unit(size: int) -> np.ndarray:
     """(3, 3): pixel coordinates of a picture to -1 to 1."""
     return np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
-
-
-def _wrong(found: Any, name: str, shape: tuple[int, ...]) -> list[str]:
-    if not isinstance(found, h5py.Dataset):
-        return [f"no data set '{name}', expected floats {shape}"]
-    if found.shape != shape or found.dtype.kind != "f":
-        return [f"{name} are {found.dtype} of shape {found.shape}, expected floats {shape}"]
-    return []

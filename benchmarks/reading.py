@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dataset import GazeDataset, PairSampler
+from core.batches import PairSampler
+from dataset import GazeDataset
 from utils import image_to_float
 
 PERSONS, SAMPLES, SIZE = 8, 936, 128  # 936: samples a person in GazeCapture

@@ -1,11 +1,161 @@
-"""Batches: what becomes of entries between a data set and a step."""
+"""Batches: which entries make one up, as a function of the seed and the step, and what is made of them."""
 
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from core.command import UserError
+
+# Which entries, in which order
+
+
+class Samples(Protocol):
+    """What is drawn from. path: of the file, for messages."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def __len__(self) -> int: ...
+
+
+class PersonSamples(Samples, Protocol):
+    """Samples that lie person by person.
+
+    person_of: (N,) person of each.  person_start: (P + 1,) those of person p are `person_start[p]` up to
+    `person_start[p + 1]`.
+    """
+
+    @property
+    def person_of(self) -> np.ndarray: ...
+
+    @property
+    def person_start(self) -> np.ndarray: ...
+
+
+def labeled_subset(num_entries: int, num_labeled: int, seed: int = 0) -> np.ndarray:
+    """(num_labeled,) int64, sorted: the entries whose labels semi-supervised training may use.
+
+    Raises UserError if there are fewer entries.  Source: the published choice, which seed 0 reproduces.
+    """
+    if num_labeled > num_entries:
+        raise UserError(
+            f"{num_labeled} labelled samples asked for, {num_entries} in the data. Lower num_labeled_samples."
+        )
+    order = list(range(num_entries))
+    random.Random(seed).shuffle(order)
+    return np.sort(np.array(order[:num_labeled], np.int64))
+
+
+def _random_partners(dataset: PersonSamples, entries: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each entry another one of the same person, uniformly; itself where the person has no other."""
+    person = dataset.person_of[entries]
+    start, stop = dataset.person_start[person], dataset.person_start[person + 1]
+    partners = start + rng.integers(np.maximum(stop - start - 1, 1))
+    return np.where(stop - start > 1, partners + (partners >= entries), entries)
+
+
+def evaluation_pairs(dataset: PersonSamples, *, seed: int, fraction: float = 1.0, alone: bool = True) -> np.ndarray:
+    """(M, 2) int64: source entries, sorted, each with one random partner of the same person.
+
+    fraction: of the entries to use as a source, at least one; an entry's partner does not depend on it.
+    alone: use a person's only sample, too, as its own partner.
+    """
+    assert 0 < fraction <= 1, fraction
+    entries = np.arange(len(dataset))
+    partners = _random_partners(dataset, entries, np.random.default_rng([seed, 0]))
+    sources = entries if alone else entries[partners != entries]
+    chosen = np.random.default_rng([seed, 1]).permutation(sources)[: max(1, round(fraction * len(sources)))]
+    return np.stack([entries, partners], axis=1)[np.sort(chosen)]
+
+
+class IndexSampler(Sampler[list[Any]]):
+    """Batches of entries, endlessly shuffled: each entry once an epoch, incomplete batches dropped.
+
+    The batch of a step is a pure function of (seed, step), so that a run can start in the middle.
+    candidates: the entries to draw from; None for all.  Yields the batches of `start_step` up to `num_steps`.
+    Raises UserError if there are fewer candidates than `batch_size`.
+    """
+
+    def __init__(
+        self,
+        dataset: Samples,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        num_steps: int,
+        candidates: np.ndarray | None = None,
+    ) -> None:
+        self.batch_size, self.seed = batch_size, seed
+        self.steps = range(start_step, num_steps)
+        self.candidates = np.arange(len(dataset)) if candidates is None else np.asarray(candidates, np.int64)
+        if len(self.candidates) < batch_size:
+            raise UserError(
+                f"{dataset.path}: {len(self.candidates)} samples to draw from, fewer than a batch of "
+                f"{batch_size}. Lower batch_size or use more data."
+            )
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return map(self.batch, self.steps)
+
+    def batch(self, step: int) -> list[Any]:
+        """Entries of the batch of this step."""
+        return self._rows(step).tolist()
+
+    def _rows(self, step: int) -> np.ndarray:
+        epoch, batch = divmod(step, len(self.candidates) // self.batch_size)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(np.random.default_rng([self.seed, epoch]))
+        return self._order[batch * self.batch_size :][: self.batch_size]
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.candidates)
+
+
+class PairSampler(IndexSampler):
+    """Like IndexSampler, but each entry comes with a random partner: (a, b), two samples of one person.
+
+    b is uniform over all other samples of the person, candidates or not; a itself where there is no other.
+    """
+
+    def __init__(
+        self,
+        dataset: PersonSamples,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        num_steps: int,
+        candidates: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            num_steps=num_steps,
+            candidates=candidates,
+        )
+        self.dataset = dataset
+
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """Pairs of entries of the batch of this step."""
+        return list(map(tuple, self._rows(step).tolist()))
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        entries = super()._draw(rng)
+        return np.stack([entries, _random_partners(self.dataset, entries, rng)], axis=1)
+
 
 # What is made of entries and batches
 

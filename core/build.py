@@ -15,7 +15,7 @@ from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.estimator.spec import EstimatorSettings, EstimatorSpec, stored_facts
 from core.files import file_sha256, require_writable
-from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
+from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
 from core.objective import Objective
 from core.runtime import stop_on_signal
 from core.schedules import Cadence, redirector_rate
@@ -280,7 +280,7 @@ def build_inverted(
     frozen: key -> sha256 of the files that the redirector is built around.
     Raises OSError or ValueError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
     """
-    recipe = inversion_recipe(
+    facts = inversion_facts(
         dataset,
         patch_size=config.image_size,
         weights_sha256=frozen.get("e4e_weights", ""),
@@ -289,11 +289,11 @@ def build_inverted(
     )
     parent = Path(config.inversions_path) if is_set(config.inversions_path) else dataset.path.parent / "inversions"
     require_writable(parent, "inversions_path")
-    folder = inversion_folder(parent, dataset, recipe)
+    folder = inversion_folder(parent, dataset, facts)
     invert_dataset(
         dataset,
         folder,
-        recipe,
+        facts,
         invert=redirector.invert,
         generate=redirector.generate,
         estimator=estimator if config.relabel_inversions else None,

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.batches import evaluation_pairs
 from core.tracking import progress_bar
-from dataset import GazeDataset, evaluation_pairs
+from dataset import GazeDataset
 from dataset_aligned import moved_crop
 from models.arcface import ArcFace, align_points, face_crop
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw

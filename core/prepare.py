@@ -27,7 +27,7 @@ from core.run import Measuring, Run
 from core.runtime import code_revision, select_device, tune_cpu
 from core.tracking import say
 from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
-from dataset import GazeDataset
+from dataset import GazeDataset, PersonImages
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.recrop import CroppedEstimator
@@ -76,7 +76,7 @@ def prepare(config: Config) -> Run:
     data = _open_data(config, redirector, start, device)
     patches = _Data(None, None, None) if redirector.wants_faces else data
     estimators = _estimators(config, redirector.wants_codes, patches.train, patches.tests, device)
-    train_set = data.train
+    train_set: PersonImages | None = data.train
     if redirector.wants_codes and trains:
         assert isinstance(train_set, AlignedDataset)
         estimator = estimators.get("gazenet")

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.batches import evaluation_pairs
 from core.evaluator import Measurements
 from core.files import write_text
 from core.tracking import say
-from dataset import GazeDataset, evaluation_pairs
+from dataset import PersonImages
 from models.redirector import Redirector
 from utils import batch_to_device, image_grid, image_to_uint8, write_png, write_video
 
@@ -119,7 +120,7 @@ def picture_name(dataset: str) -> str:
     return dataset.replace("/", "-") + ".png"
 
 
-def sample_pairs(dataset: GazeDataset, num_persons: int, seed: int) -> np.ndarray:
+def sample_pairs(dataset: PersonImages, num_persons: int, seed: int) -> np.ndarray:
     """(P, 2) one fixed pair a person, for up to `num_persons` persons spread over the data set."""
     pairs = evaluation_pairs(dataset, seed=seed)
     count = min(num_persons, len(dataset.person_ids))
@@ -130,7 +131,7 @@ def sample_pairs(dataset: GazeDataset, num_persons: int, seed: int) -> np.ndarra
 class Pictures:
     """The same few pairs of one data set, redirected again and again as the training goes on."""
 
-    def __init__(self, dataset: GazeDataset, pairs: np.ndarray, device: torch.device) -> None:
+    def __init__(self, dataset: PersonImages, pairs: np.ndarray, device: torch.device) -> None:
         self.persons = [dataset.person_ids[p] for p in dataset.person_of[pairs[:, 0]]]
         items = [dataset[int(a), int(b)] for a, b in pairs]
         self.batch = batch_to_device({name: torch.stack([item[name] for item in items]) for name in items[0]}, device)

@@ -18,7 +18,7 @@ from core.report import Pictures, layer_weights_picture, picture_name, print_res
 from core.runtime import stop_on_signal
 from core.tracking import Tracker, say
 from core.trainer import Housekeeping, RedirectionTrainer
-from dataset import GazeDataset
+from dataset import GazeDataset, PersonImages
 from models.arcface import ArcFace
 from models.redirector import Redirector
 from utils import write_png
@@ -51,7 +51,7 @@ class Run:
     estimator: nn.Module | None
     measures: bool
     measuring: Measuring
-    train_set: GazeDataset | None
+    train_set: PersonImages | None
     test_sets: Sequence[GazeDataset]
     generation: Generation | None
     hashes: Mapping[str, str]
@@ -158,14 +158,14 @@ class Run:
         results = [self._evaluate(dataset, fraction, full=False) for dataset in self.test_sets]
         return {tag: value for result in results for tag, value in result.tags().items()}
 
-    def _shown_set(self) -> GazeDataset:
+    def _shown_set(self) -> PersonImages:
         """The test persons if there are any, else the training persons."""
-        test = next((dataset for dataset in self.test_sets if dataset.name == "gc/test"), None)
+        test: PersonImages | None = next((dataset for dataset in self.test_sets if dataset.name == "gc/test"), None)
         shown = test or next(iter(self.test_sets), None) or self.train_set
         assert shown is not None
         return shown
 
-    def _pictures(self, dataset: GazeDataset) -> Pictures:
+    def _pictures(self, dataset: PersonImages) -> Pictures:
         return Pictures(dataset, sample_pairs(dataset, self.config.num_sample_persons, self.config.seed), self.device)
 
     def _full_result(self, step: int) -> None:

@@ -7,20 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.batches import PairSampler, labeled_subset
 from core.command import UserError
 from core.config_default import Config, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import require_writable
 from core.tracking import say
-from dataset import (
-    GazeDataset,
-    PairSampler,
-    knows_gaze,
-    labeled_subset,
-    list_persons,
-    load_person_split,
-    read_person_split,
-)
+from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic.dataset import make_dataset, output_names
@@ -268,7 +261,7 @@ def _is_of(split: Path, data: Path) -> bool:
 
 
 def build_batches(
-    config: Config, dataset: GazeDataset, start_step: int, device: torch.device
+    config: Config, dataset: PersonImages, start_step: int, device: torch.device
 ) -> torch.utils.data.DataLoader:
     """Training pairs from `start_step` on, the same for any number of workers."""
     candidates = (

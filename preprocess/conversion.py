@@ -26,20 +26,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
-import h5py
 from tqdm import tqdm
 
-from core.files import read_json, read_text, write_json, write_text
+from core.command import UserError
+from core.files import read_text, require_writable, write_text
+from core.hdf5 import DamagedFile, open_hdf5, reading
+from core.person_parts import FULL, Facts, PersonParts, remove_left, remove_parts
 from preprocess.face_patches import LeftOut, Sample, add_face_arguments
 from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
-from preprocess.person_file import DAMAGED, NOTHING, READ_ERRORS, SAMPLES, is_done, write_person
-from preprocess.whole_file import FULL, check_out, megabytes, write_whole
+from preprocess.person_file import DAMAGED, NOTHING, SAMPLES, is_done, write_person
 from preprocess.workers import cpus, run_all
 
 VERSION = 2
-_LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255
 
 
 @dataclass(frozen=True)
@@ -76,36 +75,35 @@ def convert_dataset(
     """Writes the data set, or some persons of it, to `out`; if it is there already with these options, says so.
 
     workers: processes; default one a CPU. With more than one the caller's main module must be guarded by `__name__`.
-    Raises ValueError for persons that are not there and if there is no sample at all, FileExistsError for another
-    file at `out` unless `overwrite`, OSError where there can be no file or no room for it, FileNotFoundError for
-    landmarks of other data, KeyboardInterrupt if the user asks to stop.
+    Raises UserError for persons that are not there, if there is no sample at all, for another file at `out` unless
+    `overwrite`, where there can be no file, and for landmarks of other data; OSError where there is no room,
+    KeyboardInterrupt if the user asks to stop.
     """
     out = Path(out)
     check_out(out)
     chosen = _choose(conversion, persons)
     if workers is not None and workers < 1:
-        raise ValueError(f"--workers: found {workers}, expected at least 1.")
-    recipe = {
+        raise UserError(f"--workers: found {workers}, expected at least 1.")
+    facts: dict[str, str | int | float] = {
         "dataset": conversion.dataset,
         "version": VERSION,
         "options": json.dumps(dict(conversion.options) | {"compression": compression}, sort_keys=True),
     }
     if conversion.raw and conversion.landmarks:
         check_landmarks(conversion.landmarks, chosen)
-    made_of = {
+    made_of: dict[str, str | int | float] = {
         "fingerprints": json.dumps(fingerprints(conversion.raw, conversion.landmarks, chosen)),
         "persons": json.dumps(chosen),
         "split_sha256": json_sha256(conversion.split),
     }
     if out.exists() and not overwrite:
-        _require_same(out, recipe | made_of)
+        _require_same(out, facts | made_of)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    parts = out.with_name(f".{out.name}.parts")
+    parts = PersonParts(out, facts | places(conversion.raw, conversion.landmarks), differences)
     try:
-        _open_parts(parts, recipe | places(conversion.raw, conversion.landmarks))
         _convert_persons(conversion, chosen, parts, workers or cpus(), compression)
-        _finish(conversion, recipe | made_of, chosen, parts, out)
+        _finish(conversion, facts | made_of, chosen, parts)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped; the same command goes on with the persons that are missing.") from None
     except OSError as error:
@@ -113,35 +111,41 @@ def convert_dataset(
             raise
         raise OSError(f"{out}: {error.strerror}. {_room(parts, chosen)}") from error
     finally:
-        for left in parts.glob(".*.tmp"):  # of workers that were stopped
-            left.unlink(missing_ok=True)
+        remove_left(parts.folder)  # of workers that were stopped
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError that names --out if no file can be written there."""
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file, such as {out / 'faces_128.h5'}.")
+    require_writable(out.parent, "--out")
 
 
 def _choose(conversion: Conversion, persons: Sequence[str] | None) -> list[str]:
     if not conversion.persons:
-        raise ValueError(f"{conversion.dataset}: no persons found.")
+        raise UserError(f"{conversion.dataset}: no persons found.")
     if persons is None:
         return list(conversion.persons)
     unknown = sorted(set(persons) - set(conversion.persons))
     if unknown:
         some, there = ", ".join(unknown[:3]), ", ".join(conversion.persons[:3])
-        raise ValueError(
+        raise UserError(
             f"--persons: {len(unknown)} not in the data ({some}); there are {len(conversion.persons)} ({there}, ...)."
         )
     return [person for person in conversion.persons if person in set(persons)]
 
 
-def _require_same(out: Path, expected: Mapping[str, str | int]) -> None:
-    """Say that the file is there already. Raises FileExistsError if it was made from or by something else."""
+def _require_same(out: Path, expected: Facts) -> None:
+    """Say that the file is there already. Raises UserError if it was made from or by something else."""
     try:
-        with h5py.File(out) as file:
+        with open_hdf5(out) as file, reading(out):
             found = dict(file.attrs)
-        other = ", ".join(differences({key: found[key] for key in expected if key in found}, expected))
-        lacking = Counter(json.loads(found.get("left_out", "{}")))
-    except (*READ_ERRORS, TypeError):
+            other = ", ".join(differences({key: found[key] for key in expected if key in found}, expected))
+            lacking = Counter(json.loads(found.get("left_out", "{}")))
+    except (DamagedFile, TypeError):
         other, lacking = "everything: it is no such file, or damaged", Counter()
     if other:
-        raise FileExistsError(
+        raise UserError(
             f"{out} exists and was not made with these options (other {other}); pass --overwrite to replace it."
         )
     tqdm.write(f"{out} is there already, made with these options.")
@@ -160,45 +164,23 @@ def json_sha256(value: object) -> str:
 # Persons, a file each.
 
 
-def _open_parts(parts: Path, recipe: Mapping[str, str | int]) -> None:
-    """Make the folder of the persons that are done, without what another recipe or a kill left there."""
-    note = parts / "recipe.json"
-    try:
-        before = read_json(note) if parts.exists() else None
-    except (OSError, ValueError):  # a kill came before it was written
-        before = {}
-    if before != recipe:
-        if before is not None:
-            tqdm.write(f"{parts}: begun with other options ({', '.join(differences(before, recipe))}); starting over.")
-            shutil.rmtree(parts)
-        parts.mkdir()
-        write_json(note, recipe)
-    for left in parts.glob(".*.tmp"):
-        left.unlink()
-
-
-def _part(parts: Path, person: str) -> Path:
-    name = quote(person, safe="")
-    return parts / f"{name if len(name) <= _LONGEST else hashlib.sha256(person.encode()).hexdigest()}.h5"
-
-
 def _convert_persons(
-    conversion: Conversion, persons: list[str], parts: Path, workers: int, compression: str | None
+    conversion: Conversion, persons: list[str], parts: PersonParts, workers: int, compression: str | None
 ) -> None:
     """Those that are not done, and what is to be told of them."""
-    todo = [person for person in persons if not is_done(_part(parts, person))]
+    todo = [person for person in persons if not is_done(parts.file(person))]
     if len(todo) < len(persons):
         tqdm.write(f"{len(persons) - len(todo)} of {len(persons)} persons were converted before.")
-    jobs = [(conversion.convert, person, _part(parts, person), compression) for person in todo]
+    jobs = [(conversion.convert, person, parts.file(person), compression) for person in todo]
     for lines in tqdm(run_all(write_person, jobs, workers), conversion.dataset, len(jobs), unit="person", disable=None):
         for line in lines:
             tqdm.write(line)
 
 
-def _room(parts: Path, persons: list[str]) -> str:
+def _room(parts: PersonParts, persons: list[str]) -> str:
     """How much is left on the disk, how much more will be needed, and what to do."""
-    done = [path.stat().st_size for person in persons if (path := _part(parts, person)).exists()]
-    left = f"The disk has {megabytes(shutil.disk_usage(parts.parent).free)} left"
+    done = [path.stat().st_size for person in persons if (path := parts.file(person)).exists()]
+    left = f"The disk has {megabytes(shutil.disk_usage(parts.out.parent).free)} left"
     if done:
         whole = sum(done) * len(persons) / len(done)
         left += f" and about {megabytes(2 * whole - sum(done))} more are needed"
@@ -208,49 +190,82 @@ def _room(parts: Path, persons: list[str]) -> str:
 # The whole.
 
 
-def _finish(conversion: Conversion, recipe: Mapping, persons: list[str], parts: Path, out: Path) -> None:
-    """Join the persons' files, write what goes beside, and remove the parts."""
-    needed = sum(_part(parts, person).stat().st_size for person in persons)
-    if shutil.disk_usage(parts).free < needed:
+def _finish(conversion: Conversion, facts: Facts, persons: list[str], parts: PersonParts) -> None:
+    """Join the persons' files, write what goes beside, and remove the parts; the file itself gets its name last."""
+    out, listing = parts.out, parts.folder / ".left_out.tmp"
+    needed = sum(parts.file(person).stat().st_size for person in persons)
+    if shutil.disk_usage(parts.folder).free < needed:
         raise OSError(errno.ENOSPC, "No space left on device to join the persons")
-    listing = parts / ".left_out.tmp"
-    left_out, notes, samples, num_persons = Counter(), Counter(), 0, 0
-    with write_whole(parts / "whole") as (file, disk), listing.open("wb") as lines:
+    counts = _Counts()
+    with parts.join() as (file, disk), listing.open("wb") as lines:
         lines.write(b"person\tname\treason\tdetail\n")
         for person in tqdm(persons, "joining", unit="person", leave=False, disable=None):
-            with h5py.File(_part(parts, person)) as part:
+            with open_hdf5(parts.file(person)) as part:
                 lines.write(part["left_out"][()].tobytes())
-                left_out.update(json.loads(part.attrs["left_out"]))
-                notes.update(json.loads(part.attrs["notes"]))
+                counts.add(part.attrs)
                 if SAMPLES in part:
                     part.copy(SAMPLES, file, person)
-                    samples, num_persons = samples + int(part.attrs["num_samples"]), num_persons + 1
             disk.check()
-        of_persons = Counter({reason: left_out[reason] for reason in (DAMAGED, NOTHING) if left_out[reason]})
-        of_samples = left_out - of_persons
-        counts = {"num_persons": num_persons, "num_samples": samples, "num_left_out": of_samples.total()}
-        told = {"left_out": _counts(left_out), "notes": _counts(notes), "split": json.dumps(conversion.split)}
-        file.attrs.update({**recipe, **conversion.facts, **counts, **told})
+        file.attrs.update({**facts, **conversion.facts, **counts.attributes(), "split": json.dumps(conversion.split)})
         file.attrs.update({"color_order": "RGB", "date": _now()})
-    if not samples:
+    if not counts.samples:
         beside = out.with_suffix(".failed.left_out.tsv") if out.exists() else left_out_file(out)
         os.replace(listing, beside)
-        shutil.rmtree(parts)
-        raise ValueError(f"{conversion.dataset}: no sample could be converted; {beside} says why.")
+        remove_parts(out)
+        raise UserError(f"{conversion.dataset}: no sample could be converted; {beside} says why.")
     os.replace(listing, left_out_file(out))
-    os.replace(parts / "whole", out)
-    shutil.rmtree(parts)
     _write_split(conversion, out)
-    print(f"Wrote {samples} samples of {num_persons} persons to {out}.")
-    for what, counted in ((f"Left out, see {left_out_file(out)}", of_samples), ("Persons left out", of_persons)):
-        if counted:
-            print(f"{what}: " + "; ".join(f"{count} {why}" for why, count in counted.most_common()) + ".")
-    for note, count in notes.most_common():
-        print(f"Note: {count} samples: {note}.")
+    parts.finish()
+    counts.tell(out)
+
+
+class _Counts:
+    """What all persons come to."""
+
+    def __init__(self) -> None:
+        self.samples, self.persons = 0, 0
+        self.left_out: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+
+    def add(self, person: Mapping) -> None:
+        """person: the attributes of its file."""
+        self.samples += int(person["num_samples"])
+        self.persons += int(person["num_samples"] > 0)
+        self.left_out.update(json.loads(person["left_out"]))
+        self.notes.update(json.loads(person["notes"]))
+
+    @property
+    def persons_left_out(self) -> Counter[str]:
+        return Counter({reason: self.left_out[reason] for reason in (DAMAGED, NOTHING) if self.left_out[reason]})
+
+    @property
+    def samples_left_out(self) -> Counter[str]:
+        return self.left_out - self.persons_left_out
+
+    def attributes(self) -> dict[str, str | int]:
+        """Root attributes of the file, in their order."""
+        totals = {"num_persons": self.persons, "num_samples": self.samples}
+        totals["num_left_out"] = self.samples_left_out.total()
+        return {**totals, "left_out": _counts(self.left_out), "notes": _counts(self.notes)}
+
+    def tell(self, out: Path) -> None:
+        """Say what was written and what was not."""
+        print(f"Wrote {self.samples} samples of {self.persons} persons to {out}.")
+        left_out = f"Left out, see {left_out_file(out)}"
+        for what, counted in ((left_out, self.samples_left_out), ("Persons left out", self.persons_left_out)):
+            if counted:
+                print(f"{what}: " + "; ".join(f"{count} {why}" for why, count in counted.most_common()) + ".")
+        for note, count in self.notes.most_common():
+            print(f"Note: {count} samples: {note}.")
 
 
 def _counts(counts: Counter[str]) -> str:
     return json.dumps(dict(sorted(counts.items())))
+
+
+def megabytes(count: int | float) -> str:
+    """Such as '1,234.5 MB'."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 def left_out_file(out: Path) -> Path:
@@ -299,11 +314,11 @@ def add_converter(
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raises what a wrong value of `add_converter`'s options deserves."""
+    """Raises UserError for a wrong value of `add_converter`'s options."""
     if not arguments.raw.is_dir():
-        raise NotADirectoryError(f"--raw: {arguments.raw} is not a folder. Unpack the download and name its folder.")
+        raise UserError(f"--raw: {arguments.raw} is not a folder. Unpack the download and name its folder.")
     if arguments.frames_every < 1:
-        raise ValueError(f"--frames-every: found {arguments.frames_every}, expected at least 1.")
+        raise UserError(f"--frames-every: found {arguments.frames_every}, expected at least 1.")
 
 
 def run_conversion(conversion: Conversion, arguments: argparse.Namespace) -> None:

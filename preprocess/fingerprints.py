@@ -10,17 +10,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from core.command import UserError
+from core.person_parts import Facts
 
 LEVELS = 3  # of folders that persons are looked for in, as in data/annotation_train/subject0000.csv
 
 
-def differences(found: Mapping[str, str | int], expected: Mapping[str, str | int]) -> list[str]:
+def differences(found: Facts, expected: Facts) -> list[str]:
     """Names of what differs; `options` and `fingerprints` are JSON, of which the names within are given."""
 
-    def told(values: Mapping[str, str | int]) -> dict[str, object]:
-        inside = [json.loads(values.get(key, "{}")) for key in ("options", "fingerprints")]
+    def told(values: Facts) -> dict[str, object]:
+        inside = [json.loads(str(values.get(key, "{}"))) for key in ("options", "fingerprints")]
         outside = {key: value for key, value in values.items() if key not in ("options", "fingerprints")}
         return {**outside, **inside[0], **inside[1]}
 
@@ -52,10 +55,10 @@ def fingerprints(raw: Path | None, landmarks: Path | None, persons: Sequence[str
 
 
 def check_landmarks(folder: Path, persons: Sequence[str]) -> None:
-    """Raises FileNotFoundError if a folder of landmarks has nothing of these persons."""
+    """Raises UserError if a folder of landmarks has nothing of these persons."""
     found = [entry.name for entry in _entries(folder)]
     if not any(_is_of(name, set(persons)) for name in found):
-        raise FileNotFoundError(
+        raise UserError(
             f"--landmarks: {folder} has nothing of the persons ({', '.join(persons[:3])}), found "
             f"{', '.join(found[:3])}. It must have the folders that the images have in --raw."
         )

@@ -14,10 +14,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from core.person_parts import Disk, is_whole, write_whole
 from preprocess.face_patches import LeftOut, Sample
-from preprocess.whole_file import Disk, write_whole
 
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
 SAMPLES = "samples"  # the group: a person may have any name
 DAMAGED, NOTHING = "person cannot be converted", "person without samples"  # reasons that count persons
 _BATCH = 32  # images in memory
@@ -29,13 +28,13 @@ class DamagedPerson(ValueError):
 
 
 def is_done(path: Path) -> bool:
-    """Whether `path` holds a person; one that was damaged is tried again."""
-    try:  # a power cut, unlike a kill, can leave a renamed file damaged
-        with h5py.File(path) as file:
-            lengths = {len(data) for data in file[SAMPLES].values()} if SAMPLES in file else set()
-            return not file.attrs["damaged"] and lengths <= {int(file.attrs["num_samples"])}
-    except READ_ERRORS:
-        return False
+    """Whether `path` holds a person; one that was damaged is tried again. Raises UserError if it cannot be opened."""
+
+    def is_person(file: h5py.File) -> bool:
+        lengths = {len(data) for data in file[SAMPLES].values()} if SAMPLES in file else set()
+        return not file.attrs["damaged"] and lengths <= {int(file.attrs["num_samples"])}
+
+    return is_whole(path, is_person)
 
 
 def write_person(convert: Callable, person: str, path: Path, compression: str | None) -> list[str]:

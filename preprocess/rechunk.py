@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,12 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from core.command import UserError
 from core.files import read_json
-from preprocess.inspect.scan import blocks, layout_problems, open_file, read_attributes
-from preprocess.whole_file import FULL, check_out, megabytes, write_whole
+from core.hdf5 import open_hdf5, persons_in, reading
+from core.person_parts import FULL, write_whole
+from preprocess.conversion import check_out, megabytes
+from preprocess.inspect.scan import blocks, person_problems, read_attributes
 
 COMPRESSIONS = ("none", "lzf", "gzip")
 # Attributes that say what the numbers mean: files that differ in one must not become one.
@@ -62,6 +65,16 @@ class Source:
     name: str
     is_bgr: bool
 
+    @property
+    def group(self) -> h5py.Group:
+        """What the input has of the person. Raises UserError."""
+        with self.reading():
+            return self.file[self.person]
+
+    def reading(self) -> AbstractContextManager[None]:
+        """h5py's errors within become a UserError."""
+        return reading(self.file.filename, f"person {self.person!r} cannot be read")
+
 
 def convert(
     inputs: Sequence[Path],
@@ -78,29 +91,30 @@ def convert(
 
     persons: names in the inputs; None for all.  prefixes: put before the persons' names, one for each input.
     color_order: of inputs that do not say; the output is RGB where the order is known.
-    Raises FileNotFoundError, FileExistsError, OSError where there is no room, and ValueError with all that forbids it.
+    Raises OSError where there is no room, and UserError with all that forbids it.
     """
     inputs, out = [Path(path) for path in inputs], Path(out)
     check_out(out)
     if out.resolve() in [path.resolve() for path in inputs]:
-        raise ValueError(f"--out: found {out}, which is an input; choose another name.")
+        raise UserError(f"--out: found {out}, which is an input; choose another name.")
     if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists; pass --overwrite to replace it.")
+        raise UserError(f"{out} exists; pass --overwrite to replace it.")
     if prefixes is not None and len(prefixes) != len(inputs):
-        raise ValueError(f"--prefixes: found {len(prefixes)}, expected one for each of the {len(inputs)} inputs.")
+        raise UserError(f"--prefixes: found {len(prefixes)}, expected one for each of the {len(inputs)} inputs.")
     with ExitStack() as stack:
-        files = [stack.enter_context(open_file(path)) for path in inputs]
+        files = [stack.enter_context(open_hdf5(path)) for path in inputs]
         found = [read_attributes(file) for file in files]
         orders = [attributes.get("color_order", color_order) for attributes in found]
         sources = _choose(files, orders, persons, prefixes or [""] * len(files))
         problems = _clashes(inputs, found, orders, sources)
         if problems:
-            raise ValueError("These inputs cannot become one file:\n  " + "\n  ".join(problems))
+            raise UserError("These inputs cannot become one file:\n  " + "\n  ".join(problems))
         out.parent.mkdir(parents=True, exist_ok=True)
         with _said_where_full(out, sources, storage), write_whole(out) as (file, disk):
             total = 0
             for source in tqdm(sources, "convert", unit="person", disable=None if progress else True):
-                total += _copy_person(source, file, storage)
+                with source.reading():
+                    total += _copy_person(source, file, storage)
                 disk.check()
             about = _attributes(inputs, found, sources, total)
             if any(source.name != source.person for source in sources):
@@ -114,8 +128,7 @@ def convert(
 @contextmanager
 def _said_where_full(out: Path, sources: list[Source], storage: Storage) -> Iterator[None]:
     """Raises OSError with what is needed where there is no room; at once where that is known."""
-    groups = [source.file[source.person] for source in sources]
-    tables = [data for group in groups for data in group.values() if isinstance(data, h5py.Dataset)]
+    tables = [data for source in sources for data in source.group.values() if isinstance(data, h5py.Dataset)]
     needed = sum(table.size * table.dtype.itemsize for table in tables)
     try:
         if storage.compression == "none" and shutil.disk_usage(out.parent).free < needed:
@@ -138,14 +151,14 @@ def _choose(
     sources = [
         Source(file, person, prefix + person, order == "BGR")
         for file, order, prefix in zip(files, orders, prefixes, strict=True)
-        for person in sorted(file)
+        for person in persons_in(file)
         if wanted is None or person in wanted
     ]
     missing = sorted(wanted - {source.person for source in sources}) if wanted is not None else []
     if missing:
-        raise ValueError(f"--persons: {len(missing)} in none of the inputs ({', '.join(missing[:3])}).")
+        raise UserError(f"--persons: {len(missing)} in none of the inputs ({', '.join(missing[:3])}).")
     if not sources:
-        raise ValueError("No persons in the inputs, expected a group a person.")
+        raise UserError("No persons in the inputs, expected a group a person.")
     return sorted(sources, key=lambda source: source.name)
 
 
@@ -168,8 +181,8 @@ def _clashes(inputs: list[Path], found: list[dict], orders: list[str | None], so
         )
     kinds: dict[tuple, str] = {}
     for source in sources:
-        group = source.file[source.person]
-        wrong = layout_problems(group)
+        group = source.group
+        wrong = person_problems(group)
         problems += [f"{source.file.filename}: {source.person!r} {problem}" for problem in wrong]
         if not wrong:
             kinds.setdefault(_kind(group), f"{source.person!r} of {Path(source.file.filename).name}")
@@ -185,7 +198,7 @@ def _kind(group: h5py.Group) -> tuple:
 
 
 def _copy_person(source: Source, file: h5py.File, storage: Storage) -> int:
-    old, new = source.file[source.person], file.create_group(source.name)
+    old, new = source.group, file.create_group(source.name)
     new.attrs.update(dict(old.attrs))
     for name, data in old.items():
         if name != "pixels":
@@ -225,20 +238,20 @@ def _short(value: object) -> object:
 def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
     """The persons of --persons and of --split, --part."""
     if (arguments.split is None) != (arguments.part is None):
-        raise ValueError("--split FILE and --part NAME belong together.")
+        raise UserError("--split FILE and --part NAME belong together.")
     if arguments.split is None:
         return arguments.persons
     if arguments.persons is not None:
-        raise ValueError("--persons and --split both say which persons; give one of them.")
+        raise UserError("--persons and --split both say which persons; give one of them.")
     try:
         parts = read_json(arguments.split)
         persons = parts[arguments.part]
     except OSError as error:
-        raise OSError(f"--split: {arguments.split} cannot be read ({error.strerror}).") from error
+        raise UserError(f"--split: {arguments.split} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--split: {arguments.split} has no part {arguments.part!r} ({error}).") from error
+        raise UserError(f"--split: {arguments.split} has no part {arguments.part!r} ({error}).") from error
     if not isinstance(persons, list) or not all(isinstance(person, str) for person in persons):
-        raise ValueError(f"--split: part {arguments.part!r} of {arguments.split} is not a list of names.")
+        raise UserError(f"--split: part {arguments.part!r} of {arguments.split} is not a list of names.")
     return persons
 
 
@@ -261,7 +274,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.chunk < 1 or not 1 <= arguments.level <= 9:
-        raise ValueError(f"--chunk {arguments.chunk}, --level {arguments.level}: expected 1 or more, and 1 to 9.")
+        raise UserError(f"--chunk {arguments.chunk}, --level {arguments.level}: expected 1 or more, and 1 to 9.")
     total = convert(
         arguments.inputs,
         arguments.out,

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 import augmentation
 from core import sources
+from core.batches import labeled_subset
 from core.estimator import report as estimator_report
 from core.estimator import trainer as estimation
 from core.experiment.report import BASELINE, Outcome, differences, spread, write_augmentation_report
-from dataset import GazeDataset, labeled_subset
+from dataset import GazeDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from tests.tiny import write_dataset
 from train_facenet import main

@@ -14,15 +14,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dataset import (
-    GazeDataset,
-    IndexSampler,
-    PairSampler,
-    evaluation_pairs,
-    labeled_subset,
-    load_person_split,
-    prepare_image,
-)
+from core.batches import IndexSampler, PairSampler, evaluation_pairs, labeled_subset
+from core.command import UserError
+from dataset import GazeDataset, load_person_split, prepare_image
 from utils import image_to_float
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -99,7 +93,7 @@ def test_labeled_subset_shuffles_as_published(count: int):
 
 
 def test_labeled_subset_refuses_more_than_there_are():
-    with pytest.raises(ValueError, match="7 labelled samples asked for, 6 in the data.*num_labeled_samples"):
+    with pytest.raises(UserError, match="7 labelled samples asked for, 6 in the data.*num_labeled_samples"):
         labeled_subset(6, 7)
 
 
@@ -163,7 +157,7 @@ def test_images_of_several_sizes_need_an_image_size(tmp_path: Path):
     path = write_file(tmp_path / "data.h5", p00=2)
     with h5py.File(path, "r+") as file:
         write_person(file, "p01", 2, size=16)
-    with pytest.raises(ValueError, match=r"several sizes \[8, 16\]: choose an image_size"):
+    with pytest.raises(UserError, match=r"several sizes \[8, 16\]: choose an image_size"):
         GazeDataset(path)
     assert GazeDataset(path, image_size=8)[3]["image"].shape == (3, 8, 8)
 
@@ -193,7 +187,7 @@ def test_changing_an_entry_does_not_change_the_data(data: GazeDataset):
 def test_pickled_data_set_reads_the_same_without_the_handle(data: GazeDataset):
     expected = data[4]
     copy = pickle.loads(pickle.dumps(data))
-    assert copy._file is None and data._file is not None
+    assert copy.file._file is None and data.file._file is not None
     assert all(torch.equal(copy[4][key], value) for key, value in expected.items())
 
 
@@ -212,7 +206,7 @@ def test_workers_give_the_same_batches(data: GazeDataset, Sampler: type[IndexSam
 
 
 def test_missing_file(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="nowhere.h5: no such file. Correct the path"):
+    with pytest.raises(UserError, match="nowhere.h5: no such file. Correct the path"):
         GazeDataset(tmp_path / "nowhere.h5")
 
 
@@ -220,12 +214,12 @@ def test_missing_file(tmp_path: Path):
 def test_not_hdf5_or_truncated(tmp_path: Path, content: bytes):
     path = tmp_path / "data.h5"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="data.h5: cannot be read as HDF5 .*Re-download it or re-run preproc"):
+    with pytest.raises(UserError, match="data.h5: cannot be read as HDF5 .*Re-download it or re-run preproc"):
         GazeDataset(path)
 
 
 def test_no_persons(tmp_path: Path):
-    with pytest.raises(ValueError, match="data.h5: no persons in it.*Re-run preprocessing"):
+    with pytest.raises(UserError, match="data.h5: no persons in it.*Re-run preprocessing"):
         GazeDataset(write_file(tmp_path / "data.h5"))
 
 
@@ -245,7 +239,7 @@ def remove(key: str) -> Callable[[Path], None]:
         (lambda path: replace(path, "p01", np.zeros(3)), "expected a group with the data sets"),
         (
             lambda path: replace(path, "p01/labels", np.zeros((3, 2))),
-            "labels of width 2, expected at least 4",
+            r"labels are float64 of shape \(3, 2\), expected floats \(N, 4 or more\): gaze pitch",
         ),
         (
             lambda path: replace(path, "p01/labels", np.zeros(3)),
@@ -257,7 +251,7 @@ def remove(key: str) -> Callable[[Path], None]:
         ),
         (
             lambda path: replace(path, "p01/labels", np.zeros((5, 4))),
-            "3 pixels but 5 labels, expected as many",
+            "3 pixels, 5 labels, expected as many of each",
         ),
         (
             lambda path: replace(path, "p01/pixels", np.zeros((3, 8, 8, 3), np.float32)),
@@ -272,13 +266,13 @@ def test_layout_errors_name_file_person_found_and_expected(
 ):
     path = write_file(tmp_path / "data.h5", p00=2, p01=3)
     change(path)
-    with pytest.raises(ValueError, match=f"(?s)data.h5: not the expected.*Re-run.*person 'p01': .*{message}"):
+    with pytest.raises(UserError, match=f"(?s)data.h5: not the expected.*Re-run.*person 'p01': .*{message}"):
         GazeDataset(path)
     assert len(GazeDataset(path, persons=["p00"])) == 2  # only the persons asked for matter
 
 
 def test_empty_person(tmp_path: Path):
-    with pytest.raises(ValueError, match="person 'p01': no samples, expected at least 1"):
+    with pytest.raises(UserError, match="person 'p01': no samples, expected at least 1"):
         GazeDataset(write_file(tmp_path / "data.h5", p00=2, p01=0))
 
 
@@ -286,7 +280,7 @@ def test_unknown_colour_order(tmp_path: Path):
     path = write_file(tmp_path / "data.h5", p00=2)
     with h5py.File(path, "r+") as file:
         file.attrs["color_order"] = "GRB"
-    with pytest.raises(ValueError, match="color_order is 'GRB', expected 'RGB' or 'BGR'"):
+    with pytest.raises(UserError, match="color_order is 'GRB', expected 'RGB' or 'BGR'"):
         GazeDataset(path)
 
 
@@ -294,24 +288,24 @@ def test_all_problems_in_one_message_ten_lines_and_a_count(tmp_path: Path):
     path = write_file(tmp_path / "data.h5", **{f"p{i:02d}": 2 for i in range(13)})
     for i in range(13):
         replace(path, f"p{i:02d}/labels", np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="labels of width 3") as raised:
+    with pytest.raises(UserError, match=r"labels are float64 of shape \(2, 3\)") as raised:
         GazeDataset(path)
     lines = str(raised.value).splitlines()
     assert (len(lines), lines[-1].strip()) == (12, "... and 3 more")
 
 
 def test_split_of_another_data_set(data: GazeDataset):
-    with pytest.raises(ValueError, match=r"none of the 2 persons asked for \('1', '2'\).*3 of the file \('p00', "):
+    with pytest.raises(UserError, match=r"none of the 2 persons asked for \('1', '2'\).*3 of the file \('p00', "):
         GazeDataset(data.path, persons=["1", "2"])
 
 
 def test_person_asked_for_twice(data: GazeDataset):
-    with pytest.raises(ValueError, match="asked for more than once: 'p00'"):
+    with pytest.raises(UserError, match="asked for more than once: 'p00'"):
         GazeDataset(data.path, persons=["p00", "p02", "p00"])
 
 
 def test_minimum_nobody_reaches(data: GazeDataset):
-    with pytest.raises(ValueError, match="no person has 13 samples.*the most is 12"):
+    with pytest.raises(UserError, match="no person has 13 samples.*the most is 12"):
         GazeDataset(data.path, pick_at_least_per_person=13)
 
 
@@ -319,7 +313,7 @@ def test_minimum_nobody_reaches(data: GazeDataset):
 def test_labels_that_are_not_finite(tmp_path: Path, read: Callable[[GazeDataset], Any]):
     path = write_file(tmp_path / "data.h5", p00=4)
     replace(path, "p00/labels", np.array([[0.0] * 4, [0, np.nan, 0, 0], [0] * 4, [0, 0, 0, np.inf]]))
-    with pytest.raises(ValueError, match="data.h5: person 'p00' has labels that are not finite, 2 of 4.*index 1"):
+    with pytest.raises(UserError, match="data.h5: person 'p00' has labels that are not finite, 2 of 4.*index 1"):
         read(GazeDataset(path))
 
 
@@ -332,7 +326,7 @@ def test_damaged_image_names_file_person_and_index(tmp_path: Path):
         file.write(b"\xff" * chunk.size)
     data = GazeDataset(path)
     data[1]
-    with pytest.raises(OSError, match="data.h5: person 'p00': pixels of sample 2 cannot be read .*damaged"):
+    with pytest.raises(UserError, match="data.h5: person 'p00': pixels of sample 2 cannot be read .*damaged"):
         data[2]
 
 
@@ -361,15 +355,15 @@ def test_person_split_gives_the_persons_of_a_part(tmp_path: Path):
 def test_person_split_errors(tmp_path: Path, content: str, message: str):
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: {message}"):
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}: {message}"):
         load_person_split(path, "test")
 
 
 def test_missing_person_split(tmp_path: Path):
     h5py.File(tmp_path / "data.h5", "w").close()
-    with pytest.raises(ValueError, match="data.h5: no person split with it"):
+    with pytest.raises(UserError, match="data.h5: no person split with it"):
         load_person_split(tmp_path / "data.h5", "test")
-    with pytest.raises(FileNotFoundError, match="split.json: no such file"):
+    with pytest.raises(UserError, match="split.json: no such file"):
         load_person_split(tmp_path / "split.json", "test")
 
 
@@ -415,7 +409,7 @@ def test_candidates_restrict_the_source_not_the_partner(data: GazeDataset):
 
 
 def test_fewer_candidates_than_a_batch(data: GazeDataset):
-    with pytest.raises(ValueError, match="2 samples to draw from, fewer than a batch of 3. Lower batch_size"):
+    with pytest.raises(UserError, match="2 samples to draw from, fewer than a batch of 3. Lower batch_size"):
         PairSampler(data, batch_size=3, seed=0, num_steps=1, candidates=np.array([3, 5]))
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dataset import IndexSampler
-from dataset_augmented import ENTRIES, RedirectedDataset, RedirectedWriter, is_complete
+from core.batches import IndexSampler
+from core.command import UserError
+from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
 from utils import image_to_float
 
 RECIPE = {"seed": 0, "redirected_images": "uint8", "redirected_max_error": float("inf")}
@@ -82,7 +83,7 @@ def test_opening_reads_no_image(published: Path) -> None:
         raw.write(b"\xff" * place.size)
     data = RedirectedDataset(published, use="real")
     data[0]
-    with pytest.raises(OSError, match="r.h5: person '00007': image 2 cannot be read .*damaged"):
+    with pytest.raises(UserError, match="r.h5: person '00007': image of sample 2 cannot be read .*damaged"):
         data[1]
 
 
@@ -133,7 +134,10 @@ def not_a_number(labels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (change("x y/head", None), "person 'x y': no data sets head; expected image, gaze, head, real"),
+        (
+            change("x y/head", None),
+            "person 'x y': no data set 'head', .* sets 'image', 'gaze', 'head' and 'real'",
+        ),
         (change("x y/head", lambda v: v[:, :1]), r"head is float32 of shape \(4, 1\), expected floats \(M, 2\)"),
         (change("x y/real", lambda v: v[:, None]), r"real is float32 of shape \(4, 1\), expected floats \(M,\)"),
         (change("x y/real", lambda v: v[:3]), "4 image, 4 gaze, 4 head, 3 real, expected as many of each"),
@@ -151,19 +155,19 @@ def test_what_is_wrong_is_said_with_file_and_person(
 ) -> None:
     with h5py.File(published, "a") as file:
         spoil(file)
-    with pytest.raises(ValueError, match=f"(?s)r.h5: not a redirected data set. Write it anew.*{message}"):
+    with pytest.raises(UserError, match=f"(?s)r.h5: not a redirected data set. Write it anew.*{message}"):
         RedirectedDataset(published)
 
 
 def test_a_missing_a_truncated_and_an_empty_file(tmp_path: Path, published: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none.h5: no such file"):
+    with pytest.raises(UserError, match="none.h5: no such file"):
         RedirectedDataset(tmp_path / "none.h5")
     published.write_bytes(published.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match="r.h5: cannot be read as HDF5 .*truncated"):
+    with pytest.raises(UserError, match="r.h5: cannot be read as HDF5 .*truncated"):
         RedirectedDataset(published)
-    with pytest.raises(ValueError, match="no persons in it"):
+    with pytest.raises(UserError, match="no persons in it"):
         RedirectedDataset(write_published(tmp_path / "empty.h5"))
-    with pytest.raises(ValueError, match="one.h5: none of its images is redirected.*redirected_use"):
+    with pytest.raises(UserError, match="one.h5: none of its images is redirected.*redirected_use"):
         RedirectedDataset(write_published(tmp_path / "one.h5", a=1), use="redirected")
 
 
@@ -189,7 +193,7 @@ def test_a_written_file_holds_what_was_appended_and_its_counts(tmp_path: Path) -
     with h5py.File(path) as file:
         assert sorted(file) == sorted(persons)
         for i, person in enumerate(persons):
-            assert all(np.array_equal(file[person][name], rows(5, i)[name]) for name in ENTRIES)
+            assert all(np.array_equal(file[person][name], rows(5, i)[name]) for name in TABLES)
         assert file["00002/image"].chunks == (1, 3, 8, 8)
         attributes = dict(file.attrs)
     assert attributes == {**RECIPE, **totals, "source_file": "gc.h5", "color_order": "RGB", "complete": True}
@@ -221,7 +225,7 @@ def test_a_person_is_wholly_there_or_not(tmp_path: Path) -> None:
 
 def test_a_part_that_a_power_cut_emptied_is_written_again(tmp_path: Path) -> None:
     writer = write(tmp_path / "r.h5", ["a"])
-    (part,) = writer.folder.glob("*.h5")
+    (part,) = writer.parts.folder.glob("*.h5")
     part.write_bytes(part.read_bytes()[:500])
     assert not RedirectedWriter(tmp_path / "r.h5", RECIPE).has("a")
 
@@ -232,7 +236,7 @@ def test_parts_of_another_recipe_are_removed_and_that_is_said(
 ) -> None:
     writer = write(tmp_path / "r.h5", ["a"], RECIPE | {"seed": 1})
     if recipe_file == "none":
-        (writer.folder / "recipe.json").unlink()
+        (writer.parts.folder / "recipe.json").unlink()
     assert not RedirectedWriter(tmp_path / "r.h5", RECIPE).has("a")
     assert "seed" in capsys.readouterr().out
     write(tmp_path / "r.h5", ["a"])
@@ -244,11 +248,11 @@ def test_only_the_same_recipe_counts_as_complete_and_anything_else_is_refused(tm
     assert not is_complete(path, RECIPE) and not is_complete(path, None)
     write(path, ["a"]).finish(["a"], {})
     assert is_complete(path, RECIPE)
-    with pytest.raises(ValueError, match="r.h5: this file was made with other values of seed. Move or remove it"):
+    with pytest.raises(UserError, match="r.h5: this file was made with other values of seed. Move or remove it"):
         is_complete(path, RECIPE | {"seed": 1})
-    with pytest.raises(ValueError, match="another redirector than the one still to be trained"):
+    with pytest.raises(UserError, match="another redirector than the one still to be trained"):
         is_complete(path, None)
     for content in (write_published(tmp_path / "p.h5", a=2).read_bytes(), b"mine"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="was not finished by this code"):
+        with pytest.raises(UserError, match="was not finished by this code"):
             is_complete(path, RECIPE)

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.batches import labeled_subset
+from core.command import UserError
 from core.experiment.redirected import Generation, draw_targets, plan_generation, redirect_batch, source_sha256
-from dataset import GazeDataset, labeled_subset
-from dataset_augmented import ENTRIES, FILE_NAME, RedirectedDataset
+from dataset import GazeDataset
+from dataset_augmented import FILE_NAME, TABLES, RedirectedDataset
 from models.gazeheadnet import Estimate
 from models.geometry import angular_error_deg
 from models.redirector import Redirector
@@ -72,7 +74,7 @@ def write(
 
 def content(path: Path) -> dict[str, np.ndarray]:
     with h5py.File(path) as file:
-        return {f"{person}/{name}": file[person][name][()] for person in file for name in ENTRIES}
+        return {f"{person}/{name}": file[person][name][()] for person in file for name in TABLES}
 
 
 def equal(u: dict[str, np.ndarray], v: dict[str, np.ndarray]) -> bool:
@@ -116,7 +118,7 @@ def test_truncated_targets_stay_in_the_range_of_the_labels_and_only_those_outsid
 
 
 def test_a_hopeless_truncation_ends_with_a_remedy() -> None:
-    with pytest.raises(ValueError, match=r"of 50 targets are outside.*Lower redirected_bandwidth \(1e\+06\)"):
+    with pytest.raises(UserError, match=r"of 50 targets are outside.*Lower redirected_bandwidth \(1e\+06\)"):
         draw_targets(LABELS, 1, seed=0, bandwidth=1e6, truncated=True)
 
 
@@ -130,7 +132,7 @@ def test_a_hopeless_truncation_ends_with_a_remedy() -> None:
     ],
 )
 def test_labels_without_a_density_are_refused_with_a_remedy(labels: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         draw_targets(labels, 1, seed=0)
 
 
@@ -179,7 +181,7 @@ def test_images_without_a_label_are_redirected_to_targets_of_the_labelled_ones_a
 ) -> None:
     labeled, unlabeled = np.arange(0, 24, 3), np.array([1, 7, 20])
     data.labels()  # reads them all
-    data._labels[unlabeled] = 9.0  # labels that nobody may use
+    data._labels._values[unlabeled] = 9.0  # labels that nobody may use
     generation = plan_generation(tmp_path / "r.h5", data, labeled, seed=3, unlabeled=unlabeled)
     assert np.array_equal(
         generation.targets, draw_targets(data.labels()[labeled], 1, seed=3, num_samples=len(labeled) + 3)
@@ -308,7 +310,7 @@ def test_a_complete_file_is_not_written_again_and_another_one_not_overwritten(
     before = path.read_bytes()
     generate(data, path, redirector=redirector)
     assert "r.h5 is complete; it is not written again" in capsys.readouterr().out and not redirector.done
-    with pytest.raises(ValueError, match="r.h5: this file was made with other values of redirector_sha256. Move or"):
+    with pytest.raises(UserError, match="r.h5: this file was made with other values of redirector_sha256. Move or"):
         generate(data, path, weights=b"trained on")
     assert path.read_bytes() == before
 

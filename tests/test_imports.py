@@ -20,6 +20,9 @@ LEVEL_0 = {
     "core.facts",
     "core.figures",
     "core.files",
+    "core.hdf5",
+    "core.person_parts",
+    "core.persons_file",
     "core.runtime",
     "core.schedules",
     "core.tracking",
@@ -27,6 +30,7 @@ LEVEL_0 = {
     "utils",
 }
 LEVEL_1_ROOMS = {
+    "core.batches",
     "models",
     "preprocess",
     "dataset",
@@ -86,7 +90,7 @@ MODULES = sorted(
 def level(module: str) -> int:
     if module in LEVEL_0:
         return 0
-    if module.partition(".")[0] in LEVEL_1_ROOMS:
+    if module in LEVEL_1_ROOMS or module.partition(".")[0] in LEVEL_1_ROOMS:
         return 1
     return 2 if module in LEVEL_2 else 3
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.inversion import InvertedDataset, inversion_folder, inversion_recipe, invert_dataset
-from dataset import PairSampler, evaluation_pairs
+from core.batches import PairSampler, evaluation_pairs
+from core.command import UserError
+from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
 from dataset_aligned import AlignedDataset
 from models.e4e import E4EEncoder
 from models.recrop import estimator_view
@@ -78,7 +79,7 @@ def cache(
     weights: str = "a",
 ) -> Path:
     """The folder of the codes, computed with an estimator by default."""
-    recipe = inversion_recipe(data, patch_size=PATCH, weights_sha256=weights, noise="stored")
+    recipe = inversion_facts(data, patch_size=PATCH, weights_sha256=weights, noise="stored")
     folder, pair = inversion_folder(parent, data, recipe), pair or Pair()
     invert_dataset(
         data, folder, recipe, invert=pair.invert, generate=pair.generate, estimator=estimator or PoolEstimator(),
@@ -159,13 +160,13 @@ def test_without_relabelling_the_labels_are_the_file_s(data: AlignedDataset, fol
 def test_without_an_estimator_nothing_is_generated_and_labels_cannot_be_replaced(
     data: AlignedDataset, tmp_path: Path
 ) -> None:
-    pair, recipe = Pair(0), inversion_recipe(data, patch_size=PATCH, weights_sha256="a")
+    pair, recipe = Pair(0), inversion_facts(data, patch_size=PATCH, weights_sha256="a")
     invert_dataset(
         data, tmp_path / "c", recipe, invert=pair.invert, generate=pair.generate, estimator=None, patch_size=PATCH,
         batch_size=4, device=torch.device("cpu"), workers=0,
     )  # fmt: skip
     assert InvertedDataset(data, tmp_path / "c", relabel=False)[3]["w_plus"].shape == (8, 16)
-    with pytest.raises(ValueError, match="4 of 4 persons.*\n  00000.h5: no gaze, no head, expected 6\n"):
+    with pytest.raises(UserError, match="4 of 4 persons.*\n  00000.h5: no gaze, no head, expected 6\n"):
         InvertedDataset(data, tmp_path / "c")
 
 
@@ -288,7 +289,7 @@ def test_caches_of_other_weights_or_other_data_lie_side_by_side(
     with h5py.File(shutil.copy(data.path, tmp_path / "moved.h5"), "a") as file:
         file["00000/labels"][...] = 0.25
     moved = AlignedDataset(tmp_path / "moved.h5", persons=["00001"])
-    assert inversion_recipe(moved, patch_size=PATCH) == inversion_recipe(data, patch_size=PATCH)
+    assert inversion_facts(moved, patch_size=PATCH) == inversion_facts(data, patch_size=PATCH)
     folders = {folder, other_weights}
     for name, row in (("homography", 2), ("pixels", 3)):
         (tmp_path / name).mkdir()
@@ -305,13 +306,11 @@ def test_codes_of_another_recipe_are_refused_where_somebody_moved_them(
 ) -> None:
     cache(data, tmp_path, weights="b")
     other = inversion_folder(
-        tmp_path, data, inversion_recipe(data, patch_size=PATCH, weights_sha256="b", noise="stored")
+        tmp_path, data, inversion_facts(data, patch_size=PATCH, weights_sha256="b", noise="stored")
     )
     shutil.rmtree(other)
     folder.rename(other)
-    with pytest.raises(
-        ValueError, match="00000.h5: these W. codes were made with other values of weights_sha256. Move"
-    ):
+    with pytest.raises(UserError, match="00000.h5: these W. codes were made with other values of weights_sha256. Move"):
         cache(data, tmp_path, weights="b")
 
 
@@ -354,19 +353,19 @@ def test_damaged_codes_name_the_file_and_the_remedy(data: AlignedDataset, folder
         at = file["w_plus"].id.get_chunk_info(2).byte_offset
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])  # one bit of one code
     assert torch.isfinite(inverted[7]["w_plus"]).all()
-    with pytest.raises(OSError, match=r"00001.h5: w_plus cannot be read .* remove it and run the same command again"):
+    with pytest.raises(UserError, match=r"00001.h5: w_plus cannot be read .* Remove it and run the same command again"):
         inverted[8]
     path.write_bytes(whole[:1000])
-    with pytest.raises(OSError, match=r"00001.h5: w_plus cannot be read"):
+    with pytest.raises(UserError, match="00001.h5: cannot be read as HDF5"):
         inverted[7]
     (folder / "00003.h5").unlink()
-    with pytest.raises(ValueError, match=r"(?s)2 of 4 persons .*00001.h5: damaged.*00003.h5: no such file"):
+    with pytest.raises(UserError, match=r"(?s)2 of 4 persons .*00001.h5: damaged.*00003.h5: no such file"):
         InvertedDataset(data, folder)
 
 
 def test_a_network_that_returns_nan_is_refused(data: AlignedDataset, tmp_path: Path) -> None:
     pair = Pair()
     pair.invert = lambda image: torch.full((len(image), 8, 16), torch.nan)
-    with pytest.raises(ValueError, match="gc.h5: person '00000': w_plus.* of the inversion is not finite. Check the"):
+    with pytest.raises(UserError, match="gc.h5: person '00000': w_plus.* of the inversion is not finite. Check the"):
         cache(data, tmp_path / "nan", pair)
     assert not list(tmp_path.glob("nan/*/*"))

@@ -15,6 +15,8 @@ import h5py
 import numpy as np
 import pytest
 
+from core.command import UserError
+from core.hdf5 import DamagedFile
 from dataset import GazeDataset
 from dataset_aligned import AlignedDataset
 from preprocess.__main__ import main
@@ -132,7 +134,7 @@ DAMAGES = (
     (degrees, "range", "They look like degrees"),
     (negate(slice(1, 8, 2)), "eyes", "yaw is flipped"),
     (negate(slice(0, 8, 2)), "eyes", "pitch is flipped"),
-    (shorter, "layout", "'00000': data sets of different lengths"),
+    (shorter, "layout", "'00000': 6 pixels, 5 labels, expected as many of each"),
     (wrong_type, "layout", "pixels are float32"),
     (stray, "layout", "'split': is no group"),
     (not_finite, "labels", "1 of 24, the first in '00002', index 3"),
@@ -399,7 +401,7 @@ def test_bgr_files_become_rgb(folder: Path, tmp_path: Path):
 
 def test_what_clashes_is_refused_in_one_message(folder: Path, tmp_path: Path):
     patches, aligned, out = folder / "GazeCapture_64.h5", folder / "GazeCapture_aligned_64.h5", tmp_path / "out.h5"
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(UserError) as error:
         convert([patches, aligned], out, progress=False)
     for part in (
         "attribute view differs",
@@ -439,7 +441,10 @@ def test_mistakes_of_convert_are_said_and_leave_files_alone(
             "--split: none.json cannot",
         ),
         ([source, "--out", str(tmp_path), "--overwrite"], f"--out: {tmp_path} is a folder; name a file"),
-        ([source, "--out", str(out / "new.h5")], f"--out: {out}/new.h5 cannot be written ({out}: Not a directory)"),
+        (
+            [source, "--out", str(out / "new.h5")],
+            f"{out} cannot be written ({out} is not a writable folder: Not a directory)",
+        ),
     ):
         assert main(["convert", *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -495,6 +500,6 @@ def test_a_damaged_input_leaves_no_output(folder: Path, tmp_path: Path):
         raw.seek(chunk.byte_offset)
         raw.write(bytes(chunk.size))
     assert failed(path) == ["layout"]
-    with pytest.raises(OSError):
+    with pytest.raises(DamagedFile, match="damaged.h5: person '00003' cannot be read"):
         convert([path], tmp_path / "out.h5", progress=False)
     assert [found.name for found in tmp_path.iterdir()] == ["damaged.h5"]

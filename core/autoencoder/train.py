@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from core.autoencoder.trainer import AutoencoderSettings, AutoencoderTrainer
-from core.batches import Chosen, training_batches
+from core.batches import Chosen, IndexSampler, training_batches
 from core.command import UserError
 from core.facts import differences, refuse_differences
 from core.files import atomic_write
 from core.schedules import is_due
 from core.tracking import progress_bar, say
-from dataset import IndexSampler
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg

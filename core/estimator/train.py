@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from core.batches import evaluation_pairs
 from core.command import UserError
 from core.estimator.report import Estimates, measure
 from core.estimator.spec import EstimatorSettings, EstimatorSpec, setting_names, stored_facts
@@ -19,7 +20,7 @@ from core.files import require_writable, write_text
 from core.runtime import stop_on_signal
 from core.schedules import Cadence
 from core.tracking import Tracker, say
-from dataset import GazeDataset, evaluation_pairs
+from dataset import GazeDataset
 from models.load_pretrained_model import (
     IMAGENET_URLS,
     estimator_checkpoint,

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.batches import Chosen, mirrored, training_batches
+from core.batches import Chosen, IndexSampler, labeled_subset, mirrored, training_batches
 from core.command import UserError
 from core.estimator.spec import EstimatorSettings
 from core.files import atomic_write, file_sha256, write_json
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, estimator_rate, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
-from dataset import IndexSampler, labeled_subset
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg
 from models.load_pretrained_model import (

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.command import UserError
 from core.files import file_sha256
+from core.person_parts import Facts, remove_parts
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
 from dataset import GazeDataset
-from dataset_augmented import FORMAT_VERSION, Recipe, RedirectedWriter, is_complete, remove_parts
+from dataset_augmented import FORMAT_VERSION, RedirectedWriter, is_complete
 from models.geometry import angular_error_deg
 from models.redirector import Redirector
 from utils import batch_to_device, image_to_uint8
@@ -44,7 +46,7 @@ def draw_targets(
     A function of the arguments alone, drawn all at once: who deals them out, and in which order, changes nothing.
     num_samples: None for as many as there are labels.  bandwidth: factor of Scott's.
     truncated: draw again what lies outside the range of the labels in any angle.
-    Raises ValueError if the labels are too few or too alike to estimate a density, or hardly any draw is inside.
+    Raises UserError if the labels are too few or too alike to estimate a density, or hardly any draw is inside.
     """
     labels = np.asarray(labels, np.float64)
     # Drawn here rather than by scipy's resample: a Cholesky root is unique, the same on every machine.
@@ -63,7 +65,7 @@ def draw_targets(
         if not outside.size:
             return targets.astype(np.float32).reshape(num_samples, per_sample, len(ANGLES))
         targets[outside] = draw(len(outside))
-    raise ValueError(
+    raise UserError(
         f"redirected_truncated: {len(outside)} of {len(targets)} targets are outside the range of the labels after "
         f"{MAX_REDRAWS} draws. Lower redirected_bandwidth ({bandwidth:g}), or do not truncate."
     )
@@ -75,18 +77,18 @@ def _kernel_covariance(labels: np.ndarray, bandwidth: float) -> np.ndarray:
 
     remedy = "Raise num_labeled_samples, or set store_redirect_dataset to false."
     if len(labels) <= len(ANGLES):
-        raise ValueError(
+        raise UserError(
             f"store_redirect_dataset: {len(labels)} labelled samples, at least {len(ANGLES) + 1} are needed to "
             f"estimate the density of {len(ANGLES)} angles. {remedy}"
         )
     constant = [name for name, spread in zip(ANGLES, np.ptp(labels, axis=0), strict=True) if spread < 1e-6]
     if constant:
-        raise ValueError(
+        raise UserError(
             f"store_redirect_dataset: all {len(labels)} labelled samples have the same {', '.join(constant)}, so "
             f"there is no density to draw targets from. {remedy}"
         )
     if np.linalg.matrix_rank(np.corrcoef(labels.T), tol=1e-6, hermitian=True) < len(ANGLES):
-        raise ValueError(
+        raise UserError(
             f"store_redirect_dataset: the angles of the {len(labels)} labelled samples follow from one another, so "
             f"there is no density to draw targets from. {remedy}"
         )
@@ -122,7 +124,7 @@ class Generation:
     entries: (N,) images of the data set, ascending.  is_labeled: (N,) bool; an image without a label is redirected,
     but is not in the file itself.  targets: (N, K, 4) radians.
     max_error: degrees that gaze and head may be off as the training estimator sees them; None keeps everything.
-    recipe: all that decides the content, but for the networks.
+    facts: all that decides the content, but for the networks.
     """
 
     path: Path
@@ -132,14 +134,14 @@ class Generation:
     targets: np.ndarray
     images: Literal["uint8", "float32"]
     max_error: float | None
-    recipe: Recipe
+    facts: Facts
 
     def check(self, checkpoint: Path | None, estimator_sha256: str) -> None:
-        """Raises ValueError if another file is in the way; else says what is to come.
+        """Raises UserError if another file is in the way; else says what is to come.
 
         checkpoint: None if it is still to be trained.  estimator_sha256: the training estimator's, '' if it is.
         """
-        if not is_complete(self.path, self._recipe(checkpoint, estimator_sha256) if checkpoint else None):
+        if not is_complete(self.path, self._all_facts(checkpoint, estimator_sha256) if checkpoint else None):
             count, copies, _ = self.targets.shape
             image_bytes = 3 * self.dataset.image_size**2 * (1 if self.images == "uint8" else 4)
             num_labeled = int(self.is_labeled.sum())
@@ -150,9 +152,9 @@ class Generation:
                 f"{size:.2g} GB at {self.path} (twice that while it is written)."
             )
 
-    def _recipe(self, checkpoint: Path, estimator_sha256: str) -> Recipe:
+    def _all_facts(self, checkpoint: Path, estimator_sha256: str) -> Facts:
         gate = "" if self.max_error is None else estimator_sha256
-        return {**self.recipe, "redirector_sha256": file_sha256(checkpoint), "estimator_sha256": gate}
+        return {**self.facts, "redirector_sha256": file_sha256(checkpoint), "estimator_sha256": gate}
 
     @torch.no_grad()
     def write(
@@ -171,15 +173,16 @@ class Generation:
         """Write the file or go on writing it; nothing but a sentence if it is complete.
 
         A batch holds images of one person, so that one that is written again after a kill has the same batches.
-        Raises KeyboardInterrupt if the user asks to stop; what is written by then is kept.
+        Raises OSError where the disk is full, KeyboardInterrupt if the user asks to stop; what is written by then is
+        kept.
         """
-        recipe = self._recipe(checkpoint, estimator_sha256)
-        if is_complete(self.path, recipe):
+        facts = self._all_facts(checkpoint, estimator_sha256)
+        if is_complete(self.path, facts):
             say(f"{self.path} is complete; it is not written again.")
             remove_parts(self.path)
             return
         redirector.eval()
-        writer, persons = RedirectedWriter(self.path, recipe), self._rows_of_persons()
+        writer, persons = RedirectedWriter(self.path, facts), self._rows_of_persons()
         batches = {
             person: np.split(rows, range(batch_size, len(rows), batch_size))
             for person, rows in persons.items()
@@ -195,14 +198,15 @@ class Generation:
                         if stop:
                             say(f"Stopped before person {person}; the same command continues from there.")
                             raise KeyboardInterrupt
-                        file.append(**self._redirect(redirector, estimator, next(loaded), rows, device))
+                        counts, values = self._redirect(redirector, estimator, next(loaded), rows, device)
+                        file.append(counts, **values)
                         bar.update(len(rows))
         bar.close()
-        facts = {
+        more: dict[str, str | int | float] = {
             "source_file": str(self.dataset.path), "redirector_checkpoint": str(checkpoint), "redirector_step": step,
             "code_revision": code_revision,
         }  # fmt: skip
-        self._say_result(writer.finish(list(persons), facts))
+        self._say_result(writer.finish(list(persons), more))
 
     def _rows_of_persons(self) -> dict[str, np.ndarray]:
         """Person -> rows of `entries`, in order."""
@@ -225,14 +229,15 @@ class Generation:
         batch: Mapping[str, Tensor],
         rows: np.ndarray,
         device: torch.device,
-    ) -> dict[str, object]:
-        """What a batch adds to its person's file: each real image, then its redirected ones that pass."""
+    ) -> tuple[dict[str, int], dict[str, np.ndarray]]:
+        """What a batch adds to its person's counts and file: each real image, then its redirected ones that pass."""
         batch, targets = batch_to_device(batch, device), torch.from_numpy(self.targets[rows]).to(device)
         redirected = redirect_batch(redirector, batch["image"], targets)
         kept = torch.ones(len(rows), 1 + targets.shape[1], dtype=torch.bool, device=device)
         kept[:, 0] = torch.from_numpy(self.is_labeled[rows])
         counts = dict.fromkeys(("left_out", "left_out_gaze", "left_out_head"), 0)
         if self.max_error is not None:
+            assert estimator is not None
             # Not "error > max_error": an error that is not a number is one, too.
             off = ~(target_errors_deg(estimator, redirected, targets) <= self.max_error)
             kept[:, 1:] = ~off.any(-1)
@@ -244,9 +249,9 @@ class Generation:
         real = torch.zeros(kept.shape)
         real[:, 0] = 1
         images = image_to_uint8(images) if self.images == "uint8" else images
-        return {
+        return counts, {
             "image": images.cpu().numpy(), "gaze": labels[:, :2], "head": labels[:, 2:],
-            "real": real[kept.cpu()].numpy(), "counts": counts,
+            "real": real[kept.cpu()].numpy(),
         }  # fmt: skip
 
     def _say_result(self, totals: Mapping[str, int]) -> None:
@@ -280,7 +285,7 @@ def plan_generation(
     """Draw the targets of these entries and note what decides the file's content.
 
     labeled, unlabeled: entries that are redirected; the labels of the first alone say where targets are.
-    Raises ValueError as `draw_targets` does.
+    Raises UserError as `draw_targets` does.
     """
     labeled = np.sort(labeled)
     entries = labeled if unlabeled is None else np.union1d(labeled, unlabeled)
@@ -288,7 +293,7 @@ def plan_generation(
     targets = draw_targets(
         labels, per_sample, seed=seed, num_samples=len(entries), bandwidth=bandwidth, truncated=truncated
     )
-    recipe = {
+    facts: dict[str, str | int | float] = {
         "format_version": FORMAT_VERSION,
         "source_sha256": source_sha256(dataset, entries),
         "targets_sha256": _targets_sha256(targets),
@@ -302,8 +307,8 @@ def plan_generation(
         "redirected_max_error": math.inf if max_error is None else max_error,
     }
     if len(entries) > len(labeled):
-        recipe["redirected_unlabeled_samples"] = len(entries) - len(labeled)
-    return Generation(path, dataset, entries, np.isin(entries, labeled), targets, images, max_error, recipe)
+        facts["redirected_unlabeled_samples"] = len(entries) - len(labeled)
+    return Generation(path, dataset, entries, np.isin(entries, labeled), targets, images, max_error, facts)
 
 
 def source_sha256(dataset: GazeDataset, entries: np.ndarray) -> str:

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
+from core.hdf5 import DamagedFile, open_hdf5, reading, require_filters
 from preprocess.face_model import XGAZE_TILT, FaceModel, make_pose
 from preprocess.face_patches import MAX_GAZE, LeftOut, Sample
 from preprocess.normalization import (
@@ -36,7 +37,7 @@ from preprocess.normalization import (
     warp_image,
     warp_matrix,
 )
-from preprocess.person_file import READ_ERRORS, DamagedPerson
+from preprocess.person_file import DamagedPerson
 
 DISTANCE = 1000.0  # mm, assumed, of the face from the camera and from its target
 FIELD = ETH_XGAZE.size * ETH_XGAZE.distance_mm / ETH_XGAZE.focal  # mm that a patch shows
@@ -129,14 +130,18 @@ def read_labels(file: h5py.File) -> Labels:
 
 
 def _read_patches(path: Path, every: int, cameras: tuple[int, ...]) -> Iterator[tuple[int, ndarray, ndarray, ndarray]]:
-    """(row, patch (S, S, 3) uint8 RGB, gaze, head) of the rows that are asked for. Raises DamagedPerson."""
+    """(row, patch (S, S, 3) uint8 RGB, gaze, head) of the rows that are asked for. Raises DamagedPerson.
+
+    Raises UserError where the file is good, but cannot be opened.
+    """
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file, reading(path):
             labels, patches = read_labels(file), file["face_patch"]
+            require_filters(patches)
             for row in choose_rows(labels, every, cameras):
                 yield row, cv2.cvtColor(patches[row], cv2.COLOR_BGR2RGB), labels.gaze[row], labels.head[row]
-    except READ_ERRORS as error:
-        raise DamagedPerson(f"{path.name}: {error}") from error
+    except DamagedFile as error:
+        raise DamagedPerson(f"{path.name}: {error.__cause__}") from error
 
 
 def choose_rows(labels: Labels, every: int, cameras: tuple[int, ...]) -> Iterator[int]:

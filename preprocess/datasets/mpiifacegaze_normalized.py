@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 from numpy import ndarray
 
+from core.hdf5 import DamagedFile, open_hdf5, reading, require_filters
 from preprocess.conversion import Conversion
 from preprocess.face_model import GENERIC, FaceModel, make_pose
 from preprocess.face_patches import MAX_GAZE, FaceCutter, LeftOut, Sample, cutter_from
@@ -37,7 +37,7 @@ from preprocess.normalization import (
     warp_image,
     warp_matrix,
 )
-from preprocess.person_file import READ_ERRORS, DamagedPerson
+from preprocess.person_file import DamagedPerson
 
 DISTANCE = 600.0  # mm, assumed, of the face from the laptop's camera
 CENTRE = np.array([0.0, 23.8, 0.0])  # of the six-point model's centre in the axes of the generic face
@@ -91,11 +91,11 @@ class NormalizedMPIIFaceGaze:
 def read_labels(path: Path) -> tuple[ndarray, int]:
     """(N, 4 or more) float64 of a .mat file, and its patches' size. Raises DamagedPerson."""
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file, reading(path):
             data, labels = file["Data/data"].shape, np.asarray(file["Data/label"][()], np.float64)
-    except READ_ERRORS as error:
+    except DamagedFile as error:
         raise DamagedPerson(
-            f"{path.name} cannot be read as MATLAB 7.3 with Data/data and Data/label: {error}"
+            f"{path.name} cannot be read as MATLAB 7.3 with Data/data and Data/label: {error.__cause__}"
         ) from error
     if len(data) != 4 or data[1] != 3 or data[2] != data[3] or labels.ndim != 2 or labels.shape[1] < 4:
         raise DamagedPerson(f"{path.name}: data {data}, label {labels.shape}, expected (N, 3, S, S) and (N, 4 or more)")
@@ -107,7 +107,8 @@ def read_labels(path: Path) -> tuple[ndarray, int]:
 def _read_patches(path: Path, count: int, every: int) -> Iterator[tuple[int, ndarray]]:
     """(row, patch (S, S, 3) uint8 RGB) of each Nth row."""
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file, reading(path):
+            require_filters(file["Data/data"])
             for start in range(0, count, ROWS * every):
                 rows = range(start, min(start + ROWS * every, count), every)
                 block = file["Data/data"][rows.start : rows.stop : every]
@@ -115,8 +116,8 @@ def _read_patches(path: Path, count: int, every: int) -> Iterator[tuple[int, nda
                     block = np.clip(np.rint(block), 0, 255).astype(np.uint8)
                 for row, patch in zip(rows, block, strict=True):
                     yield row, np.ascontiguousarray(patch[::-1].transpose(1, 2, 0))
-    except READ_ERRORS as error:
-        raise DamagedPerson(f"{path.name}: images cannot be read: {error}") from error
+    except DamagedFile as error:
+        raise DamagedPerson(f"{path.name}: images cannot be read: {error.__cause__}") from error
 
 
 def find_persons(raw: Path) -> list[str]:

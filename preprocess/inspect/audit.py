@@ -16,8 +16,9 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.hdf5 import open_hdf5, reading
 from preprocess.face_model import head_pose
-from preprocess.inspect.scan import Check, Scan, open_file
+from preprocess.inspect.scan import Check, Scan
 from preprocess.landmarks import detect, to_68
 from preprocess.normalization import ST_ED, apply_homography, normalized_head, normalizing_rotation
 
@@ -99,10 +100,11 @@ def audit(path: str | Path, scan: Scan, count: int, detector: Detector = detect,
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int))]
     starts = np.searchsorted(scan.owner, np.arange(len(scan.counts)))
     rows, offsets, heads = [], [], []
-    with open_file(path) as file:
+    with open_hdf5(path) as file:
         for row in tqdm(chosen, "detect", unit="face", disable=not progress):
-            group, at = file[scan.persons[scan.owner[row]]], row - starts[scan.owner[row]]
-            image = group["pixels"][at]
+            with reading(path):
+                group, at = file[scan.persons[scan.owner[row]]], row - starts[scan.owner[row]]
+                image = group["pixels"][at]
             mesh = find_mesh(image[..., ::-1] if scan.attributes.get("color_order") == "BGR" else image, detector)
             if mesh is None:
                 continue

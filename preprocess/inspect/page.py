@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import html
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -16,9 +17,11 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
 from core.files import write_text
+from core.hdf5 import open_hdf5, reading
 from preprocess.inspect.plots import bar_chart, density_plot
-from preprocess.inspect.scan import Check, Scan, open_file
+from preprocess.inspect.scan import Check, Scan
 from preprocess.inspect.verify import verdict, verify
 from preprocess.normalization import ST_ED, apply_homography
 
@@ -128,7 +131,7 @@ def _strangest(file: h5py.File, scan: Scan, count: int) -> str:
     return f'<div class="row wrap">{"".join(cells)}</div>'
 
 
-def _rows(cells: list[tuple[str, ...]], kind: str = "") -> str:
+def _rows(cells: Iterable[tuple[object, ...]], kind: str = "") -> str:
     lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in cells)
     return f'<table class="{kind}">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
@@ -158,15 +161,15 @@ def make_page(path: Path, out: Path, persons: int = 12, columns: int = 8, per_pe
     """Writes the page of a file.
 
     persons, columns: of the grid of faces.  per_person: images a person that the checks look at; None for all.
-    Raises FileNotFoundError, or ValueError if there is nothing to show.
+    Raises UserError if there is nothing to show.
     """
     checks, scan = verify(path, per_person=per_person)
     if not scan.counts:
-        raise ValueError(f"{path}: no person can be read. {checks[0].found}.")
+        raise UserError(f"{path}: no person can be read. {checks[0].found}.")
     name, attributes = html.escape(Path(path).name), sorted(scan.attributes.items())
     counts = sorted(scan.counts.items(), key=lambda item: (-item[1], item[0]))
     shown = "all images" if per_person is None else f"all labels, and {per_person} images a person at most"
-    with open_file(path) as file:
+    with open_hdf5(path) as file, reading(path):
         parts = [
             f"<!doctype html><meta charset='utf-8'><title>{name}</title><style>{_STYLE}</style>{_markers()}",
             f"<h1>{name}</h1><h2>Checks</h2><p>They looked at {shown}.</p>{_checks(checks)}",
@@ -199,9 +202,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     for name in ("persons", "columns"):
         if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name}: found {getattr(arguments, name)}, expected at least 1.")
+            raise UserError(f"--{name}: found {getattr(arguments, name)}, expected at least 1.")
     out = arguments.out or arguments.file.with_suffix(".html")
     if out.is_dir() or out.resolve() == arguments.file.resolve():
-        raise ValueError(f"--out: found {out}, expected the name of an .html file.")
+        raise UserError(f"--out: found {out}, expected the name of an .html file.")
     make_page(arguments.file, out, arguments.persons, arguments.columns, None if arguments.all_images else LOOKED_AT)
     print(f"Wrote {out}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,12 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.hdf5 import ALIGNMENT, FACES, DamagedFile, layout_problems, open_hdf5, persons_in, reading
 from preprocess.face_model import GENERIC
 from preprocess.normalization import ST_ED, apply_homography, label_to_rotation
 
 ALIGNED = "ffhq-aligned"
 FIVE = (36, 39, 42, 45, 30, 48, 54)  # landmarks of the five points: corners of the eyes, nose tip, mouth corners
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for a damaged file
 LEVELS = ("ok", "note", "warning", "FAIL")
 _BLOCK = 1 << 24  # bytes of images held at a time
 
@@ -61,18 +61,27 @@ class Scan:
     def persons(self) -> list[str]:
         return list(self.counts)
 
+    def gather(self, of_persons: Sequence[_Person]) -> None:
+        """Puts together what was found of the persons, in the order of `counts`."""
+        counts = list(self.counts.values())
+        starts = np.cumsum([0, *counts])[:-1]
+        self.owner = np.repeat(np.arange(len(counts)), counts)
+        self.labels = np.concatenate([person.labels for person in of_persons])
+        self.rows = np.concatenate([start + person.rows for start, person in zip(starts, of_persons, strict=True)])
+        self.images = np.concatenate([person.images for person in of_persons])
+        self.hashes = np.concatenate([person.hashes for person in of_persons])
+        self.points_off = np.concatenate([person.points_off for person in of_persons])
 
-def open_file(path: str | Path) -> h5py.File:
-    """The file, to read. Raises FileNotFoundError, or ValueError if it is no HDF5 file or is damaged."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        return h5py.File(path, "r")
-    except READ_ERRORS as error:
-        raise ValueError(
-            f"{path}: cannot be read as HDF5 ({error}). Download it again or re-run preprocessing."
-        ) from error
+
+@dataclass(frozen=True)
+class _Person:
+    """What Scan says of one person, `rows` among the person's own."""
+
+    labels: ndarray
+    rows: ndarray
+    images: ndarray
+    hashes: ndarray
+    points_off: ndarray
 
 
 def read_attributes(file: h5py.File | h5py.Group) -> dict:
@@ -86,24 +95,13 @@ def read_attributes(file: h5py.File | h5py.Group) -> dict:
     return {name: plain(value) for name, value in file.attrs.items()}
 
 
-def layout_problems(group: object) -> list[str]:
-    """What is wrong with the shapes and types of one person's group."""
-    if not isinstance(group, h5py.Group):
-        return ["is no group; expected a group a person and nothing else"]
-    pixels, labels = group.get("pixels"), group.get("labels")
-    if not isinstance(pixels, h5py.Dataset) or not isinstance(labels, h5py.Dataset):
-        return ["expected the data sets 'pixels' and 'labels'"]
-    problems, shape = [], pixels.shape
-    if pixels.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
-        problems.append(f"pixels are {pixels.dtype} {shape}, expected uint8 (N, S, S, 3)")
-    if labels.dtype.kind != "f" or labels.ndim != 2 or labels.shape[1] < 4:
-        problems.append(f"labels are {labels.dtype} {labels.shape}, expected floats (N, 8), or (N, 4) at least")
+def person_problems(group: object, is_aligned: bool = False) -> list[str]:
+    """What is wrong with the layout of one person's group. Raises UserError if a filter is not installed."""
+    problems = layout_problems(group, FACES | ALIGNMENT if is_aligned else FACES)
+    if not isinstance(group, h5py.Group) or problems:
+        return problems
     lengths = {name: len(data) for name, data in group.items() if isinstance(data, h5py.Dataset) and data.ndim}
-    if len(set(lengths.values())) > 1:
-        problems.append(f"data sets of different lengths: {lengths}")
-    elif not problems and not len(pixels):
-        problems.append("no images")
-    return problems
+    return [f"data sets of different lengths: {lengths}"] if len(set(lengths.values())) > 1 else []
 
 
 def blocks(pixels: h5py.Dataset, rows: ndarray, multiple: int = 1) -> Iterator[ndarray]:
@@ -129,39 +127,31 @@ def scan_file(path: str | Path, per_person: int | None = None, progress: bool = 
     """Reads a file once, in memory that does not grow with its images.
 
     per_person: images to look at, evenly over each person; None for all.
+    Raises UserError where it cannot be opened; what is damaged in it becomes a problem.
     """
-    scan, labels, owners, rows, images, hashes, off = Scan(), [], [], [], [], [], []
-    with open_file(path) as file:
-        scan.attributes, start = read_attributes(file), 0
-        for name in tqdm(sorted(file), desc="verify", unit="person", disable=not progress):
+    scan, found = Scan(), list[_Person]()
+    with open_hdf5(path) as file:
+        with reading(path, "its attributes cannot be read"):
+            scan.attributes = read_attributes(file)
+        for name in tqdm(persons_in(file), desc="verify", unit="person", disable=not progress):
             try:
-                problems = layout_problems(file[name])
-                if not problems:
-                    found = _scan_person(file[name], scan.is_aligned, per_person)
-            except READ_ERRORS as error:
-                problems = [f"cannot be read ({error})"]
+                with reading(path):
+                    group = file[name]
+                    problems = person_problems(group, scan.is_aligned)
+                    if not problems:
+                        found.append(_scan_person(group, scan.is_aligned, per_person))
+                        scan.counts[name] = len(group["pixels"])
+                        scan.sizes.add(group["pixels"].shape[1])
+                        scan.chunk_rows.add((group["pixels"].chunks or (1,))[0])
+            except DamagedFile as error:
+                problems = [f"cannot be read ({error.__cause__})"]
             scan.problems += [f"{name!r}: {problem}" for problem in problems]
-            if problems:
-                continue
-            person_labels, person_rows, facts, digests, points_off = found
-            pixels = file[name]["pixels"]
-            scan.counts[name] = len(person_labels)
-            scan.sizes.add(pixels.shape[1])
-            scan.chunk_rows.add(pixels.chunks[0] if pixels.chunks else 1)
-            labels.append(person_labels)
-            owners.append(np.full(len(person_labels), len(scan.counts) - 1))
-            rows.append(start + person_rows)
-            images.append(facts)
-            hashes.append(digests)
-            off.append(points_off)
-            start += len(person_labels)
-    if scan.counts:
-        scan.labels, scan.owner, scan.rows = np.concatenate(labels), np.concatenate(owners), np.concatenate(rows)
-        scan.images, scan.hashes, scan.points_off = np.concatenate(images), np.concatenate(hashes), np.concatenate(off)
+    if found:
+        scan.gather(found)
     return scan
 
 
-def _scan_person(group: h5py.Group, is_aligned: bool, per_person: int | None) -> tuple[ndarray, ...]:
+def _scan_person(group: h5py.Group, is_aligned: bool, per_person: int | None) -> _Person:
     given = group["labels"][()].astype(np.float64)[:, :8]
     labels = np.full((len(given), 8), np.nan)
     labels[:, : given.shape[1]] = given
@@ -175,7 +165,7 @@ def _scan_person(group: h5py.Group, is_aligned: bool, per_person: int | None) ->
             facts.append(image_facts(image))
             digests.append(int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little"))
     off = _points_off(group, labels) if is_aligned else np.empty(0)
-    return labels, chosen, np.array(facts), np.array(digests, np.uint64), off
+    return _Person(labels, chosen, np.array(facts), np.array(digests, np.uint64), off)
 
 
 def five_of_68(points: ndarray) -> ndarray:
@@ -194,13 +184,8 @@ def _points_off(group: h5py.Group, labels: ndarray) -> ndarray:
 
     The mouth is left out: it moves, and its place differs most from head to head.
     """
-    homography, points = (group.get(name) for name in ("homography", "points"))
-    shapes = [getattr(data, "shape", None) for data in (homography, points)]
-    wanted = [(len(labels), 3, 3), (len(labels), 5, 2)]
-    if shapes != wanted:
-        raise ValueError(f"homography and points have shapes {shapes}, expected {wanted}")
     off = np.full(len(labels), np.inf)
-    for i, (matrix, five, label) in enumerate(zip(homography[()], points[()], labels, strict=True)):
+    for i, (matrix, five, label) in enumerate(zip(group["homography"][()], group["points"][()], labels, strict=True)):
         # A negative determinant mirrors the face.
         if np.isfinite(matrix).all() and np.linalg.det(matrix / np.linalg.norm(matrix)) > 1e-12:
             gap = apply_homography(matrix, five) - expected_points(label[2:4])

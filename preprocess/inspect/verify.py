@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
 from preprocess.conversion import json_sha256
 from preprocess.inspect.audit import audit
 from preprocess.inspect.published import compare, find_published
@@ -36,7 +37,7 @@ def verify(
 
     dataset: whose published statistics to compare with; None for the file's attribute `dataset`.
     per_person: images to look at of each person; None for all.
-    Raises FileNotFoundError, or ValueError where there is nothing to check.
+    Raises UserError where there is nothing to check.
     """
     scan = scan_file(path, per_person, progress)
     checks = [_layout(scan), *_attributes(scan)]
@@ -276,11 +277,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.images is not None and arguments.images < 1:
-        raise ValueError(f"--images: found {arguments.images}, expected at least 1.")
+        raise UserError(f"--images: found {arguments.images}, expected at least 1.")
     if arguments.detect < 0:
-        raise ValueError(f"--detect: found {arguments.detect}, expected 0 or more faces.")
+        raise UserError(f"--detect: found {arguments.detect}, expected 0 or more faces.")
     if arguments.dataset is not None and find_published(arguments.dataset) is None:
-        raise ValueError(f"--dataset: nothing is known of {arguments.dataset!r}.")
+        raise UserError(f"--dataset: nothing is known of {arguments.dataset!r}.")
     cv2.setNumThreads(1)
     checks, scan = verify(arguments.file, arguments.dataset, arguments.images, progress=not arguments.quiet)
     if arguments.detect:

@@ -1,0 +1,257 @@
+"""HDF5 files: opened in one way, what keeps them from being read told apart, and their layout. Imports no torch."""
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core.command import UserError
+
+READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for what it cannot read
+MISSING = "Correct the path, or download or make it."
+DAMAGED = "Re-download it or re-run preprocessing."
+AGAIN = "and run the same command again."
+
+
+class DamagedFile(UserError):
+    """No HDF5 file, or a damaged one: only such a file may be made anew or replaced."""
+
+
+def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGED, **options: Any) -> h5py.File:
+    """The file, to read.
+
+    missing, damaged: what to do where it is not there, or is damaged.  options: of h5py.File.
+    Raises DamagedFile where the file itself is at fault, and UserError where it is not there, open elsewhere, not
+    permitted, or on a file system without locks.
+    """
+    path = Path(path)
+    try:
+        file = h5py.File(path, "r", **options)
+    except READ_ERRORS as error:
+        raise refusal(path, error, "cannot be read as HDF5", missing=missing, damaged=damaged) from error
+    try:
+        with reading(path, "cannot be read as HDF5", damaged=damaged):
+            _require_sound_strings(path, file)
+            len(file)
+    except UserError:
+        file.close()
+        raise
+    return file
+
+
+def persons_in(file: h5py.File, damaged: str = DAMAGED) -> list[str]:
+    """Names of the groups in a file, sorted. Raises DamagedFile where they cannot be read."""
+    with reading(file.filename, "its persons cannot be read", damaged=damaged):
+        return sorted(file)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, what: str = "cannot be read", *, damaged: str = DAMAGED) -> Iterator[None]:
+    """h5py's errors within become a `refusal`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except READ_ERRORS as error:
+        raise refusal(path, error, what, damaged=damaged) from error
+
+
+def refusal(
+    path: str | Path, error: Exception, what: str, *, missing: str = MISSING, damaged: str = DAMAGED
+) -> UserError:
+    """What to say of an error of h5py, which calls all causes alike; a DamagedFile if the file itself is at fault.
+
+    what: cannot be done.
+    """
+    path, code, text = Path(path), error.errno if isinstance(error, OSError) else None, str(error)
+    if code == errno.ENOENT and not path.exists():
+        return UserError(str(path), "no such file", remedy=missing)
+    if path.is_dir():
+        return UserError(str(path), "is a folder", "an HDF5 file")
+    if "unable to lock file" in text and code not in (errno.EAGAIN, errno.EACCES):
+        reason = f"its file system has no locks ({os.strerror(code or errno.ENOLCK)})"
+        remedy = f"Set HDF5_USE_FILE_LOCKING=FALSE in the environment {AGAIN}"
+        return UserError(str(path), f"cannot be locked, since {reason}", remedy=remedy)
+    if "unable to lock file" in text or "already open for write" in text:
+        remedy = f"Wait until that program is done, or close the file there, {AGAIN}"
+        if "already open for write" in text:
+            remedy += " If no program has it open, its writer was killed: `h5clear -s FILE` makes it readable."
+        return UserError(str(path), "is open elsewhere, where it is written", remedy=remedy)
+    if code in (errno.EACCES, errno.EPERM):
+        remedy = f"Have its owner give you the right to read it {AGAIN}"
+        return UserError(str(path), f"you may not read it ({os.strerror(code)})", remedy=remedy)
+    if code:
+        remedy = f"That is no fault of the file: see to the disk, the network or the machine {AGAIN}"
+        return UserError(str(path), f"{what} ({os.strerror(code)})", remedy=remedy)
+    return DamagedFile(str(path), f"{what} ({error})", remedy=damaged)
+
+
+# Filters
+
+
+def require_filters(data: h5py.Dataset) -> None:
+    """Load what the data set is packed with. Raises UserError that names it where it is not installed."""
+    packed = data.id.get_create_plist()
+    for place in range(packed.get_nfilters()):
+        number, _, _, name = packed.get_filter(place)
+        if not _is_installed(number) and _is_used(data, place):
+            known = f" ({name.decode(errors='replace')})" if name else ""
+            raise UserError(
+                data.file.filename,
+                f"{data.name} is packed by filter {number}{known}, which is not installed",
+                remedy=f"Install it, most are in `pip install hdf5plugin`, {AGAIN}",
+            )
+
+
+def _is_installed(number: int) -> bool:
+    if h5py.h5z.filter_avail(number):
+        return True
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # makes its filters known
+    return h5py.h5z.filter_avail(number)
+
+
+def _is_used(data: h5py.Dataset, place: int) -> bool:
+    """Whether the first chunk is packed by it: a filter may be left out where it was not there, or did not help."""
+    return bool(data.id.get_num_chunks()) and not data.id.get_chunk_info(0).filter_mask >> place & 1
+
+
+# The layout of a person
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set of a person, a row a sample.
+
+    kind: 'uint8', 'floats' or 'uint8 or floats'.  shape: each axis by its size, by '<size> or more', or by a letter,
+    the same for the same size.  columns: what they are.
+    """
+
+    kind: str
+    shape: tuple[int | str, ...]
+    columns: str = ""
+
+    def problem(self, name: str, data: h5py.Dataset) -> str:
+        """What is wrong with the type and shape, or ''."""
+        is_kind = data.dtype == np.uint8 if "uint8" in self.kind else False
+        is_kind |= data.dtype.kind == "f" and "floats" in self.kind
+        if is_kind and _fits(data.shape, self.shape):
+            return ""
+        axes = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
+        are = "are" if name.endswith("s") else "is"
+        columns = f": {self.columns}" if self.columns else ""
+        return f"{name} {are} {data.dtype} of shape {data.shape}, expected {self.kind} ({axes}){columns}"
+
+
+FACES = {
+    "pixels": Table("uint8", ("N", "S", "S", 3)),
+    "labels": Table("floats", ("N", "4 or more"), "gaze pitch, yaw; head pitch, yaw"),
+}
+ALIGNMENT = {"homography": Table("floats", ("N", 3, 3)), "points": Table("floats", ("N", 5, 2))}
+
+
+def layout_problems(found: object, tables: Mapping[str, Table], *, may_be_empty: bool = False) -> list[str]:
+    """What is wrong with the group of a person that is to have these data sets.
+
+    Raises UserError where the data are packed by what is not installed.
+    """
+    *first, last = map(repr, tables)
+    expected = f"expected a group with the data sets {', '.join(first)} and {last}"
+    if not isinstance(found, h5py.Group):
+        return [f"is no group, {expected}"]
+    data = {name: found.get(name) for name in tables}
+    missing = [name for name in tables if not isinstance(data[name], h5py.Dataset)]
+    if missing:
+        return [f"no data set {', '.join(map(repr, missing))}, {expected}"]
+    for table in data.values():
+        require_filters(table)
+    problems = [problem for name, table in tables.items() if (problem := table.problem(name, data[name]))]
+    if problems:
+        return problems
+    lengths = {name: len(table) for name, table in data.items()}
+    if len(set(lengths.values())) > 1:
+        return [", ".join(f"{count} {name}" for name, count in lengths.items()) + ", expected as many of each"]
+    return [] if may_be_empty or all(lengths.values()) else ["no samples, expected at least 1"]
+
+
+def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
+    known: dict[str, int] = {}
+    if len(shape) != len(axes):
+        return False
+    for size, axis in zip(shape, axes, strict=True):
+        if isinstance(axis, int):
+            fits = size == axis
+        elif axis[0].isdigit():
+            fits = size >= int(axis.split()[0])
+        else:
+            fits = known.setdefault(axis, size) == size
+        if not fits:
+            return False
+    return True
+
+
+# What HDF5 would read for ever
+
+
+def _require_sound_strings(path: Path, file: h5py.File) -> None:
+    """Raises OSError where the strings of the file's attributes are damaged so that HDF5 would never come back.
+
+    They lie in heaps, which the root's header points to. The free part of a heap says how long it is, and where it
+    says 0, as of zeroed or moved bytes, HDF5 (up to 2.0 at least) does not get past it, nor does Ctrl-C get to Python.
+    """
+    base, size = file.userblock_size, path.stat().st_size
+    with path.open("rb", buffering=0) as raw:
+        for block in _header_blocks(raw, base, h5py.h5o.get_info(file.id)):
+            for shift in range(min(8, len(block))):
+                numbers = np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift)
+                for address in set(numbers[(numbers > 0) & (numbers < size)].tolist()):
+                    if _is_endless_heap(raw, base + address):
+                        raise OSError("the strings of its attributes are damaged")
+
+
+def _header_blocks(raw: io.FileIO, base: int, info: Any) -> Iterator[bytes]:
+    """The root's header: of the version that h5py and MATLAB write by default all of it, of others the first part."""
+    start = _read(raw, base + info.addr, 16)
+    if start[:1] != b"\1":
+        yield _read(raw, base + info.addr, info.hdr.space.total)
+        return
+    places = [(info.addr + 16, struct.unpack_from("<I", start, 8)[0])]
+    for _ in range(info.hdr.nchunks):
+        if not places:
+            return
+        address, length = places.pop()
+        block, at = _read(raw, base + address, length), 0
+        yield block
+        while at + 24 <= len(block):
+            kind, size = struct.unpack_from("<HH", block, at)
+            if kind == 0x10:  # the header goes on elsewhere
+                places.append(struct.unpack_from("<QQ", block, at + 8))
+            at += 8 + size
+
+
+def _is_endless_heap(raw: io.FileIO, address: int) -> bool:
+    start, at = _read(raw, address, 16), 16
+    if start[:5] != b"GCOL\1":
+        return False
+    heap = _read(raw, address, struct.unpack_from("<Q", start, 8)[0])
+    while at + 16 <= len(heap):
+        index, size = struct.unpack_from("<H6xQ", heap, at)
+        step = 16 + (size + 7) // 8 * 8 if index else size
+        if not step:
+            return True
+        at += step
+    return False
+
+
+def _read(raw: io.FileIO, at: int, count: int) -> bytes:
+    raw.seek(at)
+    return raw.read(min(count, 1 << 24))

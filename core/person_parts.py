@@ -1,0 +1,222 @@
+"""New HDF5 files, written wholly or not at all; and those with a file a person that is joined at the end.
+
+Each person is a file of its own in a folder, renamed once it is whole, so that after a kill at any moment the same
+command goes on with the persons that are missing. HDF5 itself does not survive a kill in the middle of a write, nor a
+full disk: it crashes. So it writes to a file of Python's, which keeps the error to itself. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import h5py
+
+from core.command import UserError
+from core.files import atomic_write, read_json, write_json
+from core.hdf5 import DamagedFile, open_hdf5, reading
+from core.tracking import say
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, for this user, in one file
+_LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255
+
+Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
+
+
+class Disk(io.FileIO):
+    """Where a new HDF5 file goes. It keeps its first error, and from then on swallows what it is given.
+
+    HDF5 must not see errors: left with what it cannot write, it crashes when the process ends.
+    """
+
+    error: BaseException | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """All of the data, as HDF5 expects."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        try:
+            while self.error is None and rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        """To the size that HDF5 ends with."""
+        try:
+            return super().truncate(size) if self.error is None else size or 0
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raises what went wrong so far: OSError naming the file, or KeyboardInterrupt."""
+        if isinstance(self.error, OSError):
+            raise OSError(self.error.errno, self.error.strerror, str(self.name)) from self.error
+        if self.error is not None:
+            raise self.error
+
+    def keep(self) -> None:
+        """See to it that a power cut cannot take away what a name says is there."""
+        try:
+            os.fsync(self.fileno())
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
+    """A new HDF5 file, which gets its name when it is whole, and is removed otherwise.
+
+    Whoever writes much asks `Disk.check` now and then, which also answers Ctrl-C; a second Ctrl-C is not waited for.
+    Raises OSError where the disk is full.
+    """
+    with atomic_write(path) as temporary, Disk(temporary, "w+b") as disk, _late_interrupt(disk):
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file, disk
+        except Exception:
+            disk.check()  # what HDF5 says after that is no help
+            raise
+        disk.keep()
+        disk.check()
+
+
+@contextmanager
+def _late_interrupt(disk: Disk) -> Iterator[None]:
+    """Ctrl-C becomes the disk's error: raised in the middle of a write it would make HDF5 crash, as any error does."""
+    usual = signal.getsignal(signal.SIGINT)
+    # Workers ignore it, and a run that answers it in its own time raises nothing.
+    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        disk.error = disk.error or KeyboardInterrupt()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@contextmanager
+def said_where_full(path: Path) -> Iterator[None]:
+    """Raises OSError with a remedy where there is no room for what `path` is made of."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            f"{path}: cannot be written ({error.strerror}). Make room or choose another folder; the same command goes "
+            "on."
+        ) from error
+
+
+def part_file(folder: Path, person: str) -> Path:
+    """A person's own file; a long name is hashed, unless a file has it already."""
+    name = quote(person, safe="")
+    if len(name) > _LONGEST and not os.path.lexists(folder / f"{name}.h5"):
+        name = hashlib.sha256(person.encode()).hexdigest()
+    return folder / f"{name}.h5"
+
+
+def is_whole(path: Path, check: Callable[[h5py.File], bool]) -> bool:
+    """Whether a person's file is there and passes; one that a power cut damaged, as it can, does not.
+
+    Raises UserError where it cannot be opened: then it is not to be written again.
+    """
+    if not os.path.lexists(path):
+        return False
+    try:
+        with open_hdf5(path) as file, reading(path):
+            return check(file)
+    except DamagedFile:
+        return False
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what writers that were killed left half done."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+class PersonParts:
+    """The persons that are done, in a hidden folder beside the file `out` that they will be joined to.
+
+    facts: what decides their content; persons made by others are removed.  differences: of two such, by name.
+    Until the end both copies take room on the disk. Raises UserError where the folder cannot be read.
+    """
+
+    def __init__(
+        self, out: Path, facts: Facts, differences: Callable[[Mapping, Mapping], list[str]] | None = None
+    ) -> None:
+        self.out, self.folder = out, _folder(out)
+        before = self._facts_before()
+        if before != facts:
+            if before is not None:
+                names = ", ".join((differences or _differences)(before, facts))
+                say(f"{self.folder}: begun with other values of {names}; starting over.")
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+            write_json(self.folder / "recipe.json", dict(facts))
+        remove_left(self.folder)
+
+    def _facts_before(self) -> dict | None:
+        """None if nothing was begun."""
+        if not self.folder.exists():
+            return None
+        note = self.folder / "recipe.json"
+        try:
+            found = read_json(note)
+            return found if isinstance(found, dict) else {}
+        except (FileNotFoundError, ValueError):  # a kill came before it was written
+            return {}
+        except OSError as error:
+            remedy = "Have its owner give you the right to it, or choose another file to write."
+            raise UserError(str(note), f"cannot be read ({error.strerror})", remedy=remedy) from error
+
+    def file(self, person: str) -> Path:
+        """Where a person is, or is to be."""
+        return part_file(self.folder, person)
+
+    @contextmanager
+    def join(self) -> Iterator[tuple[h5py.File, Disk]]:
+        """The file to copy the persons to; `finish` then makes it `out`."""
+        with write_whole(self.folder / "whole") as whole:
+            yield whole
+
+    def finish(self) -> None:
+        """Give the joined file its name, and remove the persons."""
+        os.replace(self.folder / "whole", self.out)
+        remove_parts(self.out)
+
+
+def remove_parts(out: Path) -> None:
+    """Remove what an unfinished writer of `out` left beside it, if anything."""
+    shutil.rmtree(_folder(out), ignore_errors=True)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.parts")
+
+
+def _differences(before: Mapping, now: Mapping) -> list[str]:
+    return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
