@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 DONE, FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130  # exit codes
+# In PyTorch's RuntimeErrors: no memory on a GPU, none on a CPU, a loader process that was killed.
+_OF_THE_MACHINE = ("out of memory", "can't allocate memory", "DataLoader worker")
 
 
 class UserError(ValueError):
@@ -73,9 +75,8 @@ def is_foreseen(error: BaseException) -> bool:
 
     The sentence is then enough; of all others the traceback is wanted.
     """
-    out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported for this
-    killed = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-    return isinstance(error, UserError | OSError | FloatingPointError | MemoryError) or out_of_memory or killed
+    of_machine = isinstance(error, RuntimeError) and any(words in str(error) for words in _OF_THE_MACHINE)
+    return isinstance(error, UserError | OSError | FloatingPointError | MemoryError) or of_machine
 
 
 def _report(run: Run, error: Exception) -> None:
