@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.freezable import Freezable
+from models.shortcut import ShortcutConv
 from models.stylegan2 import EqualLinear
 
 COARSE_ROWS, MIDDLE_ROWS = 3, 4
@@ -43,7 +44,7 @@ class _Block(nn.Module):
         super().__init__()
         self.stride = stride
         if c_in != c_out:
-            self.shortcut_layer = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.shortcut_layer = nn.Sequential(ShortcutConv(c_in, c_out, stride), nn.BatchNorm2d(c_out))
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(c_in),
             nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
