@@ -46,6 +46,11 @@ class ArcFace(Freezable):
     Raises ValueError for an image of another size.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(
         self,
         width: int = 64,
