@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
-from core.autoencoder.trainer import PairRecipe, PairTrainer
+from core.autoencoder.trainer import AutoencoderSettings, AutoencoderTrainer
 from core.build import build_redirector
 from core.config_reader import load_config
 from models.arcface import ArcFace
@@ -26,7 +26,7 @@ from models.redirector import Redirector
 from models.shortcut import FEW_CHANNELS, ShortcutConv
 from models.stylegan2 import Generator
 from tests.formula import uniform
-from tests.test_pair import TINY
+from tests.test_autoencoder import TINY
 from tests.tiny import SIZE, tiny_pair, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,9 +58,9 @@ def run_configuration(name: str) -> Redirector:
     return redirector
 
 
-def run_pair(recipe: PairRecipe) -> nn.Module:
-    trainer = PairTrainer(recipe, None, 16, torch.device("cpu"))
-    trainer.reconstruct(image(recipe.size))
+def run_autoencoder(settings: AutoencoderSettings) -> nn.Module:
+    trainer = AutoencoderTrainer(settings, None, 16, torch.device("cpu"))
+    trainer.reconstruct(image(settings.size))
     return trainer.parts
 
 
@@ -94,7 +94,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{f"estimator {name}": lambda name=name: run_estimator(name) for name in BACKBONES},
     "published e4e": lambda: run(E4EEncoder(num_rows=6, input_size=32), image(32)),
     "published StyleGAN2": lambda: run(Generator(32), uniform((2, 512))),
-    "small pair": lambda: run_pair(PairRecipe()),
+    "small autoencoder": lambda: run_autoencoder(AutoencoderSettings()),
     "published ArcFace": lambda: run(ArcFace(input_size=16), image(16)),
     "LPIPS": lambda: run(build_lpips(None), image(64), image(64)),
     "image discriminator": lambda: run(PatchDiscriminator(), image(32)),
@@ -103,7 +103,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "tiny ReDirTrans": lambda: run_tiny(tiny_redirtrans),
     "tiny ReDirTrans-GAN": lambda: run_tiny(tiny_redirtrans_gan),
     "tiny encoder": lambda: run(tiny_pair()[0], image(32)),
-    "tiny pair": lambda: run_pair(TINY),
+    "tiny autoencoder": lambda: run_autoencoder(TINY),
     "tiny ArcFace": lambda: run(ArcFace(width=4, depths=(1, 2, 1, 1), input_size=48, embedding_size=8), image(48)),
 }
 
@@ -123,7 +123,7 @@ def test_no_network_runs_a_strided_1x1_convolution_of_few_channels(
 ) -> None:
     few = {name: channels for name, (_, channels) in walked.items() if min(channels, default=99) < FEW_CHANNELS}
     assert not few
-    assert walked["small pair"][1] == {8, 16, 32}  # where there are more, they run as they always did
+    assert walked["small autoencoder"][1] == {8, 16, 32}  # where there are more, they run as they always did
 
 
 def test_every_network_of_models_is_among_them(walked: dict[str, tuple[nn.Module, set[int]]]) -> None:
