@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from core.command import UserError
 from core.files import atomic_write
 from utils import load_state, read_torch_file
 
@@ -37,7 +38,7 @@ def save_checkpoint(
     """
     path = checkpoint_path(run_folder, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: module.state_dict() for name, module in modules.items()}
+    content: dict[str, object] = {name: module.state_dict() for name, module in modules.items()}
     content["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
     content |= {"step": step, "format_version": FORMAT_VERSION, **facts}
     with atomic_write(path) as temporary:
@@ -57,14 +58,14 @@ def load_checkpoint(
 
     optimizers: restored where the file has them; the published files do not, and then
     `optimizers` is missing in what is returned, so that the caller can say so.
-    Raises FileNotFoundError, or ValueError that names the file, the entry and the keys.
+    Raises UserError that names the file, the entry and the keys.
     """
     content = read_torch_file(path)
     if not isinstance(content, dict) or not set(modules) <= content.keys():
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: expected the entries {', '.join(modules)}, found {found}. Not a redirector.")
+        raise UserError(f"{path}: expected the entries {', '.join(modules)}, found {found}. Not a redirector.")
     if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise ValueError(f"{path}: written by a newer version of this code. Update to load it.")
+        raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
     remedy = "Use the configuration that it was trained with, or another save_path."
     for name, module in modules.items():
         load_state(module, content[name], f"{path}, entry '{name}'", remedy)

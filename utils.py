@@ -1,15 +1,19 @@
 """Images, pictures and files: the few helpers that several rooms share."""
 
+import argparse
 import pickle
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Self
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.command import UserError
 from core.files import atomic_write
 
 
@@ -71,20 +75,22 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None
 def read_torch_file(path: str | Path) -> object:
     """Contents of a PyTorch file, tensors on the CPU. Runs no code from the file.
 
-    Raises FileNotFoundError, or ValueError if it is damaged or holds anything but plain data.
+    Numbers of NumPy, paths and command lines, which trainings leave beside weights, are read as plain data.
+    Raises UserError if there is no such file, or if it is damaged or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
+        raise UserError(f"{path}: no such file.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if zipfile.is_zipfile(path) or "GLOBAL" in str(error):
-            raise ValueError(
+            raise UserError(
                 f"{path}: holds Python objects other than tensors and plain containers, which could run code "
                 "when loaded. It was not loaded; save its state_dict alone and try again."
             ) from error
-        raise ValueError(f"{path}: {_what_it_is_instead(path)}") from error
+        raise UserError(f"{path}: {_what_it_is_instead(path)}") from error
     except (
         RuntimeError,
         EOFError,
@@ -95,7 +101,7 @@ def read_torch_file(path: str | Path) -> object:
         AttributeError,
         AssertionError,
     ) as error:
-        raise ValueError(f"{path}: {_what_it_is_instead(path)}") from error
+        raise UserError(f"{path}: {_what_it_is_instead(path)}") from error
 
 
 def _what_it_is_instead(path: Path) -> str:
@@ -109,34 +115,90 @@ def _what_it_is_instead(path: Path) -> str:
     )
 
 
-def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without the `module.` that a multi-GPU run puts in front of each."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+class _DType:
+    """In place of numpy.dtype, whose state a file could set to anything: numbers and text, no objects."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch(r"[?biufcSU]\d*", code):
+            raise pickle.UnpicklingError(f"NumPy's type {code!r} holds more than numbers.")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """In place of numpy.ndarray, for the same reason: it begins empty, whatever a file gives it."""
+
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls, 0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, raw = state
+        super().__setstate__((1, shape, kind.dtype, fortran, raw))
+
+
+def _scalar(kind: _DType, raw: bytes) -> object:
+    return np.frombuffer(raw, kind.dtype)[0].item()
+
+
+def _dict(*_: object) -> dict[object, object]:
+    return {}
+
+
+_PATH_ROOMS = ("pathlib", "pathlib._local")
+# What may stand beside weights: what is made of it here, and its name in the file (in all versions of its library).
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (argparse.Namespace, "argparse.Namespace"),
+    (_dict, "collections.defaultdict"),
+    *((kind, f"builtins.{kind.__name__}") for kind in (list, dict, int, float)),  # what such a dictionary is of
+    *((PurePosixPath, f"{room}.{name}") for room in _PATH_ROOMS for name in ("PosixPath", "PurePosixPath")),
+    *((PureWindowsPath, f"{room}.{name}") for room in _PATH_ROOMS for name in ("WindowsPath", "PureWindowsPath")),
+    (_DType, "numpy.dtype"),
+    (_Array, "numpy.ndarray"),
+    *((_Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+
+
+def named_tensors(state: object) -> dict[str, Tensor]:
+    """The tensors of a state dict by the names that the modules gave them; none if it is no dictionary.
+
+    `module.` (of a multi-GPU run) and `_orig_mod.` (of torch.compile) are taken out of the names wherever they are;
+    what is no tensor is left out.
+    """
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            name = ".".join(part for part in key.split(".") if part not in ("module", "_orig_mod"))
+            tensors[key if name in tensors else name] = value  # of two with one name, the second fits nowhere
+    return tensors
 
 
 def load_state(module: nn.Module, state: object, where: str, remedy: str) -> None:
     """Load a state dict strictly; nothing is loaded unless every key and shape fits.
 
-    where: names the file (and entry) in the error.  remedy: what the user can do.
-    Raises ValueError that lists missing, unexpected and differently shaped entries.
+    state: what `named_tensors` finds in it is loaded.  where: names the file (and entry) in the error.  remedy: what
+    the user can do.
+    Raises UserError that lists missing, unexpected and differently shaped entries.
     """
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{where}: expected a dictionary of tensors, found {type(state).__name__}. {remedy}")
-    state, wanted = strip_module_prefix(state), module.state_dict()
+    found, wanted = named_tensors(state), module.state_dict()
+    if not found and wanted:
+        raise UserError(f"{where}: expected a dictionary of tensors, found {type(state).__name__}. {remedy}")
     shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & state.keys()
-        if state[key].shape != wanted[key].shape
+        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & found.keys()
+        if found[key].shape != wanted[key].shape
     ]
     problems = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - wanted.keys()),
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
         "of another shape": sorted(shapes),
     }
     if any(problems.values()):
         parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
-        raise ValueError(f"{where}: does not fit this model: {'; '.join(parts)}. {remedy}")
-    module.load_state_dict(state)
+        raise UserError(f"{where}: does not fit this model: {'; '.join(parts)}. {remedy}")
+    module.load_state_dict(found)
 
 
 def _first(keys: Sequence[str], shown: int = 3) -> str:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.freezable import Freezable
 from models.geometry import at_least_float32
+from models.shortcut import ShortcutConv
 
 # Eyes, tip of the nose, corners of the mouth in a crop of 112 px; x, y of pixel centres, the image's left first.
 REFERENCE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -30,7 +31,7 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(c_out, c_out, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(c_out)
         if stride > 1:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.downsample = nn.Sequential(ShortcutConv(c_in, c_out, stride), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.prelu(self.bn2(self.conv1(self.bn1(x))))
@@ -44,6 +45,11 @@ class ArcFace(Freezable):
     in each of the next, and residual blocks of each.  Compare embeddings by their cosine.
     Raises ValueError for an image of another size.
     """
+
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(
         self,

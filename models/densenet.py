@@ -22,7 +22,7 @@ def up_convolution(stride: int = 1) -> Convolution:
     )
 
 
-def _kaiming(convolution: nn.Module) -> nn.Module:
+def _kaiming(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     nn.init.kaiming_normal_(convolution.weight)
     return convolution
 
@@ -57,6 +57,7 @@ class DenseBlock(nn.Module):
         # Norm and activation act on each channel alone: what several layers read is made ready for them once.
         features, ready = [x], []
         for layer in self.children():
+            assert isinstance(layer, Composite)
             ready.append(_activated(features[-1]))
             features.append(layer.conv(torch.cat(ready, dim=1)))
         return torch.cat(features, dim=1)

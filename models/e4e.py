@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.freezable import Freezable
+from models.shortcut import ShortcutConv
 from models.stylegan2 import EqualLinear
 
 COARSE_ROWS, MIDDLE_ROWS = 3, 4
@@ -43,7 +44,7 @@ class _Block(nn.Module):
         super().__init__()
         self.stride = stride
         if c_in != c_out:
-            self.shortcut_layer = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.shortcut_layer = nn.Sequential(ShortcutConv(c_in, c_out, stride), nn.BatchNorm2d(c_out))
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(c_in),
             nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
@@ -77,11 +78,12 @@ class _Head(nn.Module):
 class E4EEncoder(Freezable):
     """Image (B, 3, S, S) RGB in [-1, 1] to offsets (B, num_rows, style_dim) from the average W+ code.
 
-    The first row's head gives the code of all rows; the head of each further row adds to its own.
+    The first row's head gives the code of all rows; the head of each further row adds to its own, unless `own_rows`.
     num_rows: 18 for a generator of 1024 px; 2 log2(size) - 2.  input_size: S, a power of two from 32 on.
     width, depths: channels of the first of four stages, doubled in each of the next, and residual blocks of each.
     stage: as in progressive training, how many rows besides the first have their own head, the others keep the
     first row's code; not in the state dict; all by default.
+    own_rows: each head gives its row by itself, as in pSp (Richardson et al., "Encoding in Style", 2021).
     Raises ValueError for an image or a stage of another size.
     """
 
@@ -92,11 +94,12 @@ class E4EEncoder(Freezable):
         style_dim: int = 512,
         width: int = 64,
         depths: Sequence[int] = (3, 4, 14, 3),
+        own_rows: bool = False,
     ) -> None:
         super().__init__()
         if input_size < 32 or input_size & (input_size - 1):
             raise ValueError(f"e4e's input_size is {input_size}; expected a power of two from 32 on.")
-        self.num_rows, self.input_size, self.stage = num_rows, input_size, num_rows
+        self.num_rows, self.input_size, self.stage, self.own_rows = num_rows, input_size, num_rows, own_rows
         widths = [width * 2**i for i in range(len(depths))]
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)
@@ -120,7 +123,8 @@ class E4EEncoder(Freezable):
         first = self.styles[0](features.coarse)
         rows = [first] * self.num_rows
         for row in range(1, min(stage + 1, self.num_rows)):
-            rows[row] = first + self.styles[row](features[self._map_of_row(row)])
+            own = self.styles[row](features[self._map_of_row(row)])
+            rows[row] = own if self.own_rows else first + own
         return torch.stack(rows, dim=1)
 
     def features(self, image: Tensor) -> Features:

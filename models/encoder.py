@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from core.command import UserError
 from models.densenet import DenseBlock, Transition, down_convolution
 from models.geometry import at_least_float32
 from models.redirector import Encoding, Factor
@@ -84,10 +85,10 @@ class Encoder(nn.Module):
 
 
 def bottleneck_side(image_size: int, blocks: int) -> int:
-    """Height and width of the innermost feature map. Raises ValueError if the blocks do not fit the size."""
+    """Height and width of the innermost feature map. Raises UserError if the blocks do not fit the size."""
     side = image_size >> (blocks + 1)
     if side < 2 or side << (blocks + 1) != image_size:
-        raise ValueError(f"{blocks} dense blocks do not fit images of {image_size} px: bottleneck {side} px.")
+        raise UserError(f"{blocks} dense blocks do not fit images of {image_size} px: bottleneck {side} px.")
     return side
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.command import UserError
 from models.gazeheadnet import Estimate, Estimator
 
 IMAGE_SIZE = 64
@@ -103,10 +104,10 @@ def _conv_relu(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 def to_compact_size(image: Tensor) -> Tensor:
     """(B, 3, S, S) averaged over blocks of pixels to (B, 3, 64, 64); gradients reach every pixel.
 
-    Raises ValueError if S is not a multiple of 64.
+    Raises UserError if S is not a multiple of 64.
     """
     size = image.shape[-1]
     if size % IMAGE_SIZE or image.shape[-2] != size:
         found = tuple(image.shape[-2:])
-        raise ValueError(f"A compact estimator needs square images of a multiple of 64 px, got {found}.")
+        raise UserError(f"A compact estimator needs square images of a multiple of 64 px, got {found}.")
     return image if size == IMAGE_SIZE else F.avg_pool2d(image, size // IMAGE_SIZE)

@@ -27,6 +27,9 @@ class Estimator(Freezable):
     Frozen, its BatchNorm neither estimates from nor learns the statistics of fakes.
     """
 
+    def __call__(self, image: Tensor) -> Estimate:
+        return super().__call__(image)
+
 
 class GazeHeadNet(Estimator):
     """VGG16's convolutions and three fully connected layers; the estimator in ST-ED's training losses.
@@ -64,6 +67,7 @@ def vgg16_convolutions() -> nn.Sequential:
         for _ in range(count):
             convolution = nn.Conv2d(c_in, c_out, 3, padding=1)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
             layers += [convolution, nn.ReLU(inplace=True)]
             c_in = c_out

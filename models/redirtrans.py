@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from core.command import UserError
 from models.decoder import Decoder
 from models.e4e import E4EEncoder
 from models.encoder import DenseNetEncoder, bottleneck_side
@@ -56,7 +57,7 @@ class Deprojector(nn.Module):
 
     prior: factor -> start of its learned weight of each row; all 1 for a factor that is not named. In W+ the coarse
     rows move the head, finer ones the eyes.
-    Raises ValueError if a prior has another number of rows.
+    Raises UserError if a prior has another number of rows.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Deprojector(nn.Module):
         for factor in factors:
             start = list((prior or {}).get(factor.name, [1.0] * rows))
             if len(start) != rows:
-                raise ValueError(f"prior of '{factor.name}': {len(start)} layer weights, expected {rows}.")
+                raise UserError(f"prior of '{factor.name}': {len(start)} layer weights, expected {rows}.")
             self.layer_weights[factor.name] = nn.Parameter(torch.tensor(start, dtype=torch.float32))
 
     def forward(self, embeddings: Mapping[str, Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from core.command import UserError
 from models.decoder import Decoder
 from models.encoder import Encoder
 from models.redirector import Encoding, Factor, Redirector
@@ -12,10 +13,10 @@ from models.redirector import Encoding, Factor, Redirector
 def st_ed_factors(size_0d: int, num_1d: int, size_1d: int, num_2d: int, size_2d: int) -> tuple[Factor, ...]:
     """Appearance, 1-dof extras, 2-dof extras, head, gaze: the order fixes the checkpoint layout.
 
-    Raises ValueError with fewer than two 2-dof factors, since the last two are head and gaze.
+    Raises UserError with fewer than two 2-dof factors, since the last two are head and gaze.
     """
     if num_2d < 2:
-        raise ValueError(f"expected at least 2 two-dof factors (head and gaze), found {num_2d}.")
+        raise UserError(f"expected at least 2 two-dof factors (head and gaze), found {num_2d}.")
     extras_1d = [Factor(f"extra_1d_{i}", 1, size_1d) for i in range(num_1d)]
     extras_2d = [Factor(f"extra_2d_{i}", 2, size_2d) for i in range(num_2d - 2)]
     head_and_gaze = (Factor("head", 2, size_2d), Factor("gaze", 2, size_2d))

@@ -152,9 +152,9 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         # The ReLU's gain of sqrt 2 passes through it, so that the large map is not touched once more.
         gain = math.sqrt(2)
-        x = self.conv(x, w, self.activate.bias * gain, gain)
+        x = self.conv(x, w, self.activate["bias"] * gain, gain)
         if noise is not None:
-            x = x.add_((noise.to(self.noise.weight) * self.noise.weight * gain).to(x.dtype))
+            x = x.add_((noise.to(self.noise["weight"]) * self.noise["weight"] * gain).to(x.dtype))
         return F.leaky_relu(x, 0.2, inplace=True)
 
 
@@ -242,11 +242,11 @@ class Generator(Freezable):
                 f"for images of {self.size} px."
             )
         maps, w = self._noise_maps(noise, len(w_plus), generator), w_plus.unbind(dim=1)
-        device, dtype = w_plus.device.type, self.input.input.dtype
+        device, dtype = w_plus.device.type, self.input["input"].dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            x = self.input.input.to(dtype).expand(len(w_plus), -1, -1, -1)
+            x = self.input["input"].to(dtype).expand(len(w_plus), -1, -1, -1)
             # Channels last: no reordering around each convolution, which on a CPU costs as much as the arithmetic.
             x = self.conv1(x.contiguous(memory_format=torch.channels_last), w[0], maps[0])
             rgb = self.to_rgb1(x, w[1])
@@ -275,7 +275,7 @@ class Generator(Freezable):
             w = mix(w, self.rows(truncate(self.mapping(mixed), psi, mean)), inject_index)
         return self.synthesis(w, noise, generator)
 
-    def _styled(self, layer: StyledConv, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+    def _styled(self, layer: nn.Module, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, x, w, noise, use_reentrant=False, preserve_rng_state=False)
         return layer(x, w, noise)
@@ -283,7 +283,7 @@ class Generator(Freezable):
     def _noise_maps(self, noise: Noise, batch: int, generator: torch.Generator | None) -> list[Tensor | None]:
         stored = list(self.noises.buffers())
         if noise == "stored":
-            return stored
+            return [*stored]
         if noise == "none":
             return [None] * len(stored)
         if noise == "random":
@@ -298,7 +298,7 @@ class Generator(Freezable):
         return list(noise)
 
     def _draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        target = self.input.input
+        target = self.input["input"]
         device = target.device if generator is None else generator.device
         drawn = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
         return drawn.to(target.device, torch.promote_types(target.dtype, torch.float32))

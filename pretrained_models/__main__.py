@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from checkpoints_manager import checkpoint_path, load_checkpoint
 from core.build import build_discriminator, build_redirector
+from core.command import UserError, use_any_terminal
 from core.config_reader import load_config
 from core.files import file_sha256
+from models.downloads import hash_in_name, hub_file
 from models.load_pretrained_model import (
     ARCFACE_FILE,
     E4E_FILE,
@@ -27,7 +30,7 @@ from models.load_pretrained_model import (
     load_imagenet_weights,
     load_stylegan2,
 )
-from models.perceptual import TRUNK, build_lpips
+from models.perceptual import TRUNK_URL, build_lpips
 
 ROOT = Path(__file__).resolve().parent.parent
 ST_ED_STEP = 206865
@@ -36,8 +39,8 @@ ST_ED_STEP = 206865
 class Published(NamedTuple):
     """A file by its published name.
 
-    key: the configuration key that points at it.  places: where it may lie.  load: raises ValueError, OSError or
-    ImportError with the reason if it cannot be used.  sha256: how its hash begins, where the publisher says so.
+    key: the configuration key that points at it.  places: where it may lie.  load: raises UserError or ImportError
+    with the reason if it cannot be used.  sha256: how its hash begins, where the publisher says so.
     """
 
     name: str
@@ -49,7 +52,6 @@ class Published(NamedTuple):
 
 def published_files(folder: Path) -> list[Published]:
     """What this code can use, with its places in the folder of weights (and where else a training looks)."""
-    hub = Path(torch.hub.get_dir()) / "checkpoints"
     files = [
         Published(E4E_FILE, "e4e_weights", (folder / E4E_FILE,), load_e4e),
         Published(ARCFACE_FILE, "arcface_weights", (folder / ARCFACE_FILE,), load_arcface),
@@ -65,25 +67,29 @@ def published_files(folder: Path) -> list[Published]:
     files += [
         Published(in_run.name, "save_path, load_step", (in_run, folder / in_run.name), load_st_ed),
         Published(STYLEGAN2_FILE, "stylegan2_weights", (folder / STYLEGAN2_FILE,), load_stylegan2),
-        Published(TRUNK, "lpips_weights", (folder / TRUNK, hub / TRUNK), build_lpips, _hash_in(TRUNK)),
+        _of_torchvision(folder, TRUNK_URL, "lpips_weights", build_lpips),
     ]
     for backbone, url in IMAGENET_URLS.items():
-        name, load = Path(url).name, partial(_load_imagenet, backbone)
-        files.append(Published(name, "estimator_init", (folder / name, hub / name), load, _hash_in(name)))
+        files.append(_of_torchvision(folder, url, "estimator_init", partial(_load_imagenet, backbone)))
     return files
+
+
+def _of_torchvision(folder: Path, url: str, key: str, load: Callable[[Path], object]) -> Published:
+    name = Path(url).name
+    return Published(name, key, (folder / name, hub_file(url)), load, hash_in_name(name))
 
 
 def load_st_ed(file: Path) -> None:
     """Loads a redirector and its discriminator of the published sizes.
 
-    Raises ValueError, naming the entry and the keys, if the file does not hold them.
+    Raises UserError, naming the entry and the keys, if the file does not hold them.
     """
     config = load_config([str(ROOT / "config" / "ST-ED.json")])
     with torch.device("meta"):
         redirector = build_redirector(config)
         discriminator = build_discriminator(config, redirector)
-    modules = {"encoder": redirector.encoder, "decoder": redirector.decoder, "discriminator": discriminator}
-    load_checkpoint(file, {name: module.to_empty(device="cpu") for name, module in modules.items()})
+    parts = nn.ModuleDict(dict(redirector.named_children())).to_empty(device="cpu")
+    load_checkpoint(file, {**parts, "discriminator": discriminator.to_empty(device="cpu")})
 
 
 def check(published: Published, file: Path) -> tuple[str, str]:
@@ -93,13 +99,14 @@ def check(published: Published, file: Path) -> tuple[str, str]:
         return digest, f"sha256 should begin with {published.sha256}. Download it again."
     try:
         published.load(file)
-    except (ValueError, OSError, ImportError) as error:
+    except (UserError, OSError, ImportError) as error:
         return digest, str(error)
     return digest, ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table. Returns 0 if every file that is there loads, 1 if one does not, 2 without the folder."""
+    use_any_terminal()
     parser = argparse.ArgumentParser(prog="python -m pretrained_models", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("pretrained_models"), help="where the files are kept")
     folder = parser.parse_args(argv).folder
@@ -123,11 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _load_imagenet(backbone: str, file: Path) -> None:
     load_imagenet_weights(build_estimator(backbone), backbone, file)
-
-
-def _hash_in(name: str) -> str:
-    """torchvision ends a file's name with the first digits of its hash."""
-    return Path(name).stem.rpartition("-")[2]
 
 
 def _print_row(name: str, key: str, size: str, loads: str) -> None:

@@ -152,9 +152,9 @@ def test_a_folder_with_a_best_checkpoint_means_that_one(tmp_path: Path):
 def test_missing_weights_name_the_key_the_file_and_the_remedies(tmp_path: Path):
     where = "^gazenet_savepath: .*'vgg16'.*vgg/checkpoints/at_step_0000000.pth.tar"
     remedies = ".*train_facenet.py CONFIG.json;.*train_missing_estimators.*baseline_estimator_vgg.tar"
-    with pytest.raises(FileNotFoundError, match=where + remedies):
+    with pytest.raises(UserError, match=where + remedies):
         load_estimator(tmp_path / "vgg", "vgg16", key="gazenet_savepath")
-    with pytest.raises(FileNotFoundError, match="train_facenet.py CONFIG.json --estimator eval_gazenet") as caught:
+    with pytest.raises(UserError, match="train_facenet.py CONFIG.json --estimator eval_gazenet") as caught:
         load_estimator(tmp_path, "compact", key="eval_gazenet_savepath")
     assert "download" not in str(caught.value)
 
@@ -252,12 +252,12 @@ def test_missing_torchvision_weights_name_the_link_and_the_two_ways_out(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     link = "https://download.pytorch.org/models/vgg16-397923af.pth .*its path, or set estimator_init to none"
-    with pytest.raises(FileNotFoundError, match=f"^estimator_init: imagenet.*could not be fetched.*{link}"):
+    with pytest.raises(UserError, match=f"^estimator_init: imagenet.*could not be fetched.*{link}"):
         find_imagenet_weights("imagenet", "vgg16", allow_downloads=True)
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("downloads are not allowed"))
-    with pytest.raises(FileNotFoundError, match=f"allow_downloads is false.*{link}"):
+    with pytest.raises(UserError, match=f"allow_downloads is false.*{link}"):
         find_imagenet_weights("imagenet", "vgg16", allow_downloads=False)
-    with pytest.raises(FileNotFoundError, match="^estimator_init: here.pth: no such file.*none for random weights"):
+    with pytest.raises(UserError, match="^estimator_init: here.pth: no such file.*none for random weights"):
         find_imagenet_weights("here.pth", "vgg16", allow_downloads=True)
     (tmp_path / "checkpoints" / "vgg16-397923af.pth").write_text("cut off")
     with pytest.raises(ValueError, match="vgg16-397923af.pth: sha256 .* expected 397923af"):

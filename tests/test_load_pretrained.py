@@ -7,19 +7,22 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from core.command import UserError
 from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator
 from models.e4e import E4EEncoder
 from models.load_pretrained_model import load_arcface, load_e4e, load_estimator, load_stylegan2
-from models.pretrained_files import encoder_sizes, entries_below, generator_sizes
+from models.network_sizes import encoder_sizes, generator_sizes
 from models.stylegan2 import Generator
 from pretrained_models.__main__ import ROOT, load_st_ed, main
 from tests.formula import uniform
@@ -197,7 +200,7 @@ def test_prefixes_half_tensors_and_what_a_training_leaves_do_no_harm(
     content = pair_content(*small_pair)
     expected = {key: value.half().float() for key, value in content["state_dict"].items() if value.is_floating_point()}
     content["state_dict"] = {
-        f"module.{key}": value.half() if value.is_floating_point() else value
+        "module._orig_mod.module." + key.replace(".", "._orig_mod.", 1): value.half() if key in expected else value
         for key, value in content["state_dict"].items()
     }
     content["latent_avg"] = content["latent_avg"].half()
@@ -247,15 +250,120 @@ def test_a_single_average_stands_for_all_rows_and_another_shape_is_refused(
     content, average = pair_content(*small_pair), uniform((16,))
     loaded = load_e4e(saved(content | {"latent_avg": average}, folder / "pair.pt"))[2]
     assert torch.equal(loaded, average.expand(10, 16))
-    with pytest.raises(ValueError, match=r"latent_avg is \(18, 16\), expected \(10, 16\)"):
+    with pytest.raises(UserError, match=r"latent_avg is \(18, 16\), expected \(10, 16\)"):
         load_e4e(saved(content | {"latent_avg": torch.zeros(18, 16)}, folder / "pair.pt"))
+
+
+def without(content: dict[str, Any], unlearned: str) -> dict[str, Any]:
+    """The same file without the entries of its state dict that hold this in their names."""
+    return content | {"state_dict": {k: v for k, v in content["state_dict"].items() if unlearned not in k}}
+
+
+def test_noise_maps_that_a_file_lacks_are_drawn_the_same_each_time_and_said(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = pair_content(*small_pair)
+    pair = saved(without(content, "noises."), folder / "pair.pt")
+    alone = saved({"g_ema": without({"state_dict": small_pair[1].state_dict()}, "noises.")["state_dict"]}, folder / "g")
+    found = [load_e4e(pair)[1], load_e4e(pair)[1], load_stylegan2(alone)]
+    assert capsys.readouterr().out.count("has no noise maps, which are not learned; random ones (seed 0)") == 3
+    for generator in found:
+        maps = list(generator.noises.buffers())
+        assert [m.shape for m in maps] == [m.shape for m in small_pair[1].noises.buffers()]
+        assert torch.cat([m.flatten() for m in maps]).std() == pytest.approx(1, abs=0.05)
+        assert all(map(torch.equal, maps, found[0].noises.buffers()))
+        assert torch.equal(generator.convs[0].conv.weight, small_pair[1].convs[0].conv.weight)
+
+
+def test_blur_kernels_that_a_file_lacks_follow_from_the_network(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator]
+) -> None:
+    _, generator, _ = load_e4e(saved(without(pair_content(*small_pair), ".kernel"), folder / "pair.pt"))
+    w_plus = uniform((1, 10, 16))
+    with torch.no_grad():
+        assert torch.equal(generator.synthesis(w_plus), small_pair[1].synthesis(w_plus))
+
+
+def test_a_file_that_lacks_some_noise_maps_or_kernels_is_refused(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator]
+) -> None:
+    for key in ("noises.noise_3", "convs.0.conv.blur.kernel"):
+        with pytest.raises(UserError, match=rf"1 missing \(decoder.{key}\)"):
+            load_e4e(saved(without(pair_content(*small_pair), key), folder / "pair.pt"))
+
+
+PSP = {"encoder_type": "GradualStyleEncoder", "learn_in_w": False, "start_from_latent_avg": True}
+
+
+@pytest.mark.parametrize("opts", [PSP, argparse.Namespace(**PSP), {"learn_in_w": False}])
+def test_each_head_of_a_psp_file_gives_its_row_by_itself(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator], opts: Any
+) -> None:
+    encoder, _, _ = load_e4e(saved(pair_content(*small_pair) | {"opts": opts}, folder / "psp.pt"))
+    image = uniform((2, 3, 64, 64))
+    with torch.no_grad():
+        added, own = small_pair[0](image), encoder(image)
+    assert torch.equal(own[:, 0], added[:, 0])
+    torch.testing.assert_close(own[:, 1:], added[:, 1:] - added[:, :1])
+
+
+@pytest.mark.parametrize(
+    "opts", [{"encoder_type": "Encoder4Editing"}, {"encoder_type": "Encoder4Editing", "learn_in_w": False},
+             {"progressive_steps": None}, {"depths": (1, 2, 2, 1)}],
+)  # fmt: skip
+def test_a_file_that_says_it_is_e4e_is_taken_for_it_without_a_word(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator], capsys: pytest.CaptureFixture[str], opts: dict[str, Any]
+) -> None:
+    encoder, _, _ = load_e4e(saved(pair_content(*small_pair) | {"opts": opts}, folder / "pair.pt"))
+    assert not encoder.own_rows and not capsys.readouterr().out
+
+
+def test_what_a_file_does_not_say_of_its_encoder_is_assumed_and_said(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for opts in ({}, None, {"start_from_latent_avg": True}):
+        encoder, _, _ = load_e4e(saved(pair_content(*small_pair) | {"opts": opts}, folder / "pair.pt"))
+        assert not encoder.own_rows
+        assert "pair.pt: does not say if its encoder is e4e's or pSp's" in capsys.readouterr().out
+
+
+def test_another_kind_of_encoder_is_refused_by_its_name(folder: Path, small_pair: tuple[E4EEncoder, Generator]) -> None:
+    content = pair_content(*small_pair) | {"opts": {"encoder_type": "ProgressiveBackboneEncoder"}}
+    with pytest.raises(UserError, match="'ProgressiveBackboneEncoder', expected Encoder4Editing or GradualStyle"):
+        load_e4e(saved(content, folder / "pair.pt"))
+
+
+LEFT_BESIDE = {
+    "best_val_loss": np.float64(0.5), "step": np.int64(3), "losses": np.arange(4.0), "device": torch.device("cuda:0"),
+    "file": PurePosixPath("runs/x.pt"), "folder": PureWindowsPath("C:/runs"), "here": Path("x"),
+    "opts": argparse.Namespace(exp_dir=Path("x"), start_from_latent_avg=True), "log": defaultdict(list, {"l1": [0.5]}),
+}  # fmt: skip
+
+
+def test_numbers_and_paths_beside_the_weights_do_no_harm(
+    folder: Path, small_pair: tuple[E4EEncoder, Generator]
+) -> None:
+    content, arcface = pair_content(*small_pair), CONTENTS["r50_backbone.pth"]()
+    encoder, _, latent_avg = load_e4e(saved(content | LEFT_BESIDE, folder / "pair.pt"))
+    assert torch.equal(encoder.styles[1].linear.weight, small_pair[0].styles[1].linear.weight)
+    assert torch.equal(latent_avg, content["latent_avg"])
+    load_stylegan2(saved({"g_ema": small_pair[1].state_dict(), **LEFT_BESIDE}, folder / "g.pt"))
+    load_arcface(saved(arcface | LEFT_BESIDE, folder / "a.pth"))
+    vgg = CONTENTS["baseline_estimator_vgg.tar"]()
+    load_estimator(saved(vgg | LEFT_BESIDE, folder / "vgg.tar"), "vgg16", key="gazenet_savepath")
+
+
+def test_an_average_that_numpy_saved_is_one(folder: Path, small_pair: tuple[E4EEncoder, Generator]) -> None:
+    content = pair_content(*small_pair)
+    path = saved(content | {"latent_avg": content["latent_avg"].numpy()}, folder / "pair.pt")
+    assert torch.equal(load_e4e(path)[2], content["latent_avg"])
 
 
 def test_no_single_missing_key_changes_the_sizes() -> None:
     """Else the message would list half the network in place of what is missing."""
     state = state_of(published_entries("e4e_psp"))
     for prefix, sizes in (("encoder.", lambda s: encoder_sizes(s, 18)), ("decoder.", generator_sizes)):
-        whole = entries_below(prefix, state)
+        whole = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         small = sizes(whole)
         for key in whole:
             assert sizes({k: v for k, v in whole.items() if k != key}) == small, key
@@ -307,38 +415,38 @@ def test_a_damaged_file_is_refused_with_the_reason(
 def test_a_bare_pickle_that_would_run_code_is_refused(folder: Path) -> None:
     for load in (load_e4e, load_stylegan2, load_arcface):
         (folder / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(ValueError, match=r"_weights: bomb\.pt"):
+        with pytest.raises(UserError, match=r"_weights: bomb\.pt"):
             load("bomb.pt")
     assert not (folder / "exploded").exists()
 
 
 def test_a_web_page_is_called_one_and_a_missing_file_missing(folder: Path) -> None:
     damage("web page", "r50_backbone.pth", folder / "page.pth")
-    with pytest.raises(ValueError, match=r"arcface_weights: page.pth: is a web page.*in a browser.*r50_backbone.pth"):
+    with pytest.raises(UserError, match=r"arcface_weights: page.pth: is a web page.*in a browser.*r50_backbone.pth"):
         load_arcface("page.pth")
-    with pytest.raises(FileNotFoundError, match=r"e4e_weights: e4e.pt: no such file.*Download e4e_ffhq_encode.pt"):
+    with pytest.raises(UserError, match=r"e4e_weights: e4e.pt: no such file.*Download e4e_ffhq_encode.pt"):
         load_e4e("e4e.pt")
 
 
 def test_one_file_in_place_of_another_is_refused_with_what_it_holds(folder: Path) -> None:
     e4e = saved(e4e_content(), folder / "e4e.pt")
-    with pytest.raises(ValueError, match="expected the entry 'g_ema', found the entries state_dict, opts, latent_avg"):
+    with pytest.raises(UserError, match="expected the entry 'g_ema', found the entries state_dict, opts, latent_avg"):
         load_stylegan2(e4e)
-    with pytest.raises(ValueError, match="expected a dictionary of tensors, found the entries state_dict, opts"):
+    with pytest.raises(UserError, match="expected a dictionary of tensors, found the entries state_dict, opts"):
         load_arcface(e4e)
     arcface = saved(CONTENTS["r50_backbone.pth"](), folder / "r50.pth")
-    with pytest.raises(ValueError, match="expected the entry 'state_dict', found the entries conv1.weight, .*, ..."):
+    with pytest.raises(UserError, match="expected the entry 'state_dict', found the entries conv1.weight, .*, ..."):
         load_e4e(arcface)
-    with pytest.raises(ValueError, match=r"missing \(.*\); 475 unexpected \("):
+    with pytest.raises(UserError, match=r"missing \(.*\); 475 unexpected \("):
         load_stylegan2(saved({"g_ema": torch.load(arcface)}, folder / "g.pt"))
     for odd, found in ((torch.zeros(3), "Tensor"), ({}, "nothing|missing"), ({1: torch.zeros(1)}, "entries 1")):
-        with pytest.raises(ValueError, match=found):
+        with pytest.raises(UserError, match=found):
             load_arcface(saved(odd, folder / "odd.pth"))
 
 
 def test_a_generator_of_no_known_size_is_refused(folder: Path) -> None:
     state = {f"to_rgbs.{i}.conv.weight": torch.zeros(1, 3, 4, 1, 1) for i in range(12)}
-    with pytest.raises(ValueError, match=r"g.pt: its keys are of no network known here: .*16384.*32 to 1024.*g_ema"):
+    with pytest.raises(UserError, match=r"g.pt: its keys are of no network known here: .*16384.*32 to 1024.*g_ema"):
         load_stylegan2(saved({"g_ema": state}, folder / "g.pt"))
 
 
