@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy import ndarray
 
@@ -58,30 +57,6 @@ class LeftOut:
     reason: str
     detail: str = ""
     damaged: bool = False
-
-
-def read_image(path: Path, name: str) -> ndarray | LeftOut:
-    """An image (H, W, 3) uint8 RGB as it is stored: what EXIF says of its orientation is left alone.
-
-    A JPEG file cut short is refused; decoders fill its rest with grey.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return LeftOut(name, "no such image", damaged=True)
-    except OSError as error:
-        return LeftOut(name, "image cannot be read", str(error), damaged=True)
-    if not data:
-        return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0.9 * len(data):
-        return LeftOut(name, "image cannot be read", "the JPEG file is cut short", damaged=True)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:  # it has limits to what a header may say
-        return LeftOut(name, "image cannot be read", f"OpenCV refuses it: {error.err}", damaged=True)
-    if image is None:
-        return LeftOut(name, "image cannot be read", "it is no image that OpenCV knows", damaged=True)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def detector_version() -> str:

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from dataset import GazeDataset
 from preprocess.__main__ import main
-from preprocess.datasets.images import find_photographs, photo_camera, read_exif, upright
+from preprocess.datasets.images import find_photographs, photo_camera, upright
+from preprocess.image_files import FOCAL_35MM, ORIENTATION, read_exif
 from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography
 from preprocess.synthetic.head import Person
@@ -126,7 +127,7 @@ def write_exif(path: Path, rgb: np.ndarray, orientation: int, film: int | None) 
 def test_photographs_are_turned_as_their_exif_says(tmp_path: Path, orientation: int):
     stored = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
     write_exif(tmp_path / "a.png", stored, orientation, FILM)
-    assert read_exif(tmp_path / "a.png") == (orientation, FILM)
+    assert read_exif(tmp_path / "a.png", ORIENTATION, FOCAL_35MM) == [orientation, FILM]
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     np.testing.assert_array_equal(upright(stored, orientation), expected)
 
@@ -146,7 +147,7 @@ def test_a_turned_photograph_with_exif_gives_the_same_sample(tree: Path, tmp_pat
 
 
 def test_the_focal_length_is_given_or_from_exif_or_assumed():
-    for focal, film, expected in ((900, 26, 900), (None, 36, 36 / np.hypot(36, 24) * 1000), (None, None, 800)):
+    for focal, film, expected in ((900, 26, 900), (None, 36, 36 / np.hypot(36, 24) * 1000), (None, 0, 800)):
         matrix, source = photo_camera((600, 800, 3), focal, film)
         assert matrix[0, 0] == matrix[1, 1] == pytest.approx(expected)
         assert (matrix[0, 2], matrix[1, 2]) == (399.5, 299.5)
@@ -177,7 +178,7 @@ def test_photographs_with_more_pixels_than_pillow_likes_are_turned_too(tmp_path:
     large[16:24] = struct.pack(">II", 16320, 12240)
     large[29:33] = struct.pack(">I", zlib.crc32(large[12:29]))
     (tmp_path / "a.png").write_bytes(large)
-    assert read_exif(tmp_path / "a.png") == (6, FILM)
+    assert read_exif(tmp_path / "a.png", ORIENTATION, FOCAL_35MM) == [6, FILM]
 
 
 def test_each_photograph_can_be_a_person(tree: Path, tmp_path: Path):

@@ -24,7 +24,8 @@ from numpy import ndarray
 
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.face_model import HeadPose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import FOCAL_MM, read_exif, read_image
 from preprocess.normalization import label_to_vector, vector_to_label
 
 NAME = "columbia"
@@ -35,7 +36,6 @@ WALL = 2500.0  # mm from the eyes to the target
 SENSOR_WIDTH, USUAL_FOCAL, ASPECT = 22.3, 85.0, 3 / 2  # mm, mm, width by height
 NEAR, FAR = 1500.0, 2600.0  # mm, where a face 2 m away may come out: people's faces differ in size
 MAX_TURN_OFF = 20.0  # degrees between the head's turn and what the file's name says
-_EXIF, _FOCAL_LENGTH = 0x8769, 0x920A
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,7 @@ def head_turn(pose: HeadPose) -> float:
 
 def read_focal_mm(path: Path) -> float | None:
     """Focal length by EXIF, mm; None where it says none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            focal = float(image.getexif().get_ifd(_EXIF).get(_FOCAL_LENGTH) or 0)
-    except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):  # what Pillow raises for broken tags
-        return None
+    [focal] = read_exif(path, FOCAL_MM)
     return focal if 10 <= focal <= 300 else None
 
 

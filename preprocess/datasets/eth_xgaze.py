@@ -31,7 +31,8 @@ from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import eth_xgaze_normalized as normalized
 from preprocess.datasets.eth_xgaze_normalized import EYES_50, TO_GENERIC
 from preprocess.face_model import HeadPose, make_pose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import read_image
 from preprocess.normalization import undistort_image
 from preprocess.person_file import DamagedPerson
 

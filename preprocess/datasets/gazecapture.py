@@ -32,8 +32,8 @@ from preprocess.face_patches import (
     LeftOut,
     Sample,
     cutter_from,
-    read_image,
 )
+from preprocess.image_files import read_image
 from preprocess.person_file import DamagedPerson
 
 NAME = "gazecapture"

@@ -26,7 +26,8 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.conversion import Conversion, run_arguments
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from
+from preprocess.image_files import FOCAL_35MM, ORIENTATION, read_exif, read_image
 from preprocess.landmarks import landmark_file
 from preprocess.normalization import normalizing_rotation, warp_matrix
 
@@ -34,7 +35,6 @@ NAME = "images"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 UNREADABLE = (".heic", ".heif", ".avif")
 FILM_DIAGONAL = float(np.hypot(36, 24))  # mm, to which EXIF's equivalent focal length belongs
-_ORIENTATION, _EXIF, _FOCAL_35MM = 0x0112, 0x8769, 0xA405  # EXIF tags
 _TURNS = {  # EXIF orientation -> (transposed first, then flipped as OpenCV counts)
     2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0),
 }  # fmt: skip
@@ -47,29 +47,15 @@ def upright(image: ndarray, orientation: int) -> ndarray:
     return image if flipped is None else cv2.flip(image, flipped)
 
 
-def read_exif(path: Path) -> tuple[int, float | None]:
-    """Orientation, and focal length in mm as on 35 mm film; 1 and None where they are not said."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # some phones take more than Pillow deems sound; only the tags are read here
-    try:
-        with Image.open(path) as image:
-            tags = image.getexif()
-            film = float(tags.get_ifd(_EXIF).get(_FOCAL_35MM) or 0)
-            return int(tags.get(_ORIENTATION) or 1), film if film > 0 else None
-    except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):  # what Pillow raises for broken tags
-        return 1, None
-
-
-def photo_camera(shape: tuple[int, ...], focal: float | None, film: float | None) -> tuple[ndarray, str]:
+def photo_camera(shape: tuple[int, ...], focal: float | None, film: float) -> tuple[ndarray, str]:
     """Camera matrix (3, 3) of a photograph (height, width, ...), and where its focal length is from.
 
-    focal: pixels, if known.  film: mm as on 35 mm film, if known.
+    focal: pixels, if known.  film: mm as on 35 mm film; 0 if not known.
     """
     height, width = shape[:2]
     if focal is not None:
         pixels, source = focal, ""
-    elif film is not None:
+    elif film > 0:
         pixels, source = film / FILM_DIAGONAL * float(np.hypot(height, width)), "focal length from EXIF"
     else:
         pixels, source = float(max(height, width)), "focal length assumed"
@@ -96,8 +82,8 @@ class Photographs:
         image = read_image(path, name)
         if isinstance(image, LeftOut):
             return image
-        orientation, film = read_exif(path)
-        image = upright(image, orientation)
+        orientation, film = read_exif(path, ORIENTATION, FOCAL_35MM)
+        image = upright(image, int(orientation))
         camera_matrix, note = photo_camera(image.shape, self.focal, film)
         pose = self.cutter.find_pose(image, name, camera_matrix)
         if isinstance(pose, LeftOut):

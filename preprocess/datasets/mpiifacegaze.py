@@ -29,7 +29,8 @@ from core.files import read_text
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import mpiifacegaze_normalized as normalized
 from preprocess.face_model import EYE_CORNERS, HeadPose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import read_image
 from preprocess.normalization import undistort_image
 from preprocess.person_file import DamagedPerson
 
