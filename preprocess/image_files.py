@@ -40,7 +40,7 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
         data = path.read_bytes()
     except FileNotFoundError:
         return LeftOut(name, "no such image", damaged=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter: of a name that no file can have
         return LeftOut(name, "image cannot be read", str(error), damaged=True)
     if not data:
         return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)

@@ -105,6 +105,10 @@ def test_a_png_with_a_wrong_byte_is_refused(tmp_path: Path):
     assert isinstance(read(tmp_path, scattered(good), ".png"), LeftOut)
 
 
+def test_a_name_that_no_file_can_have_is_left_out(tmp_path: Path):
+    assert isinstance(read_image(tmp_path / "\0.jpg", "a"), LeftOut)
+
+
 # Transparency.
 
 HIDDEN, SHOWN = (255, 0, 255), (10, 200, 30)

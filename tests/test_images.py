@@ -1,5 +1,6 @@
 """One's own photographs: patches and head labels as the geometry has them, gaze said to be unknown."""
 
+import os
 import shutil
 import struct
 import zlib
@@ -188,6 +189,48 @@ def test_each_photograph_can_be_a_person(tree: Path, tmp_path: Path):
     shutil.copy(tree / "photos" / "self.jpg", tmp_path / "self.jpg")
     with pytest.raises(ValueError, match="--each: self.jpeg and self.jpg would be one person"):
         find_photographs(tmp_path, each=True)
+
+
+@pytest.mark.parametrize("name", [b"anna/\xd5\xd5\xc6\xac.jpg", b"\xd5\xc5\xce\xb0/1.jpg"], ids=["file", "folder"])
+def test_names_that_are_not_utf_8_are_stored_as_escapes_and_found_again(
+    tree: Path, tmp_path: Path, name: bytes, capsys: pytest.CaptureFixture
+):
+    photos, landmarks = tmp_path / "photos", tmp_path / "landmarks"
+    for folder, suffix in ((photos, ""), (landmarks, ".npy")):
+        path = folder / (os.fsdecode(name) + suffix)
+        path.parent.mkdir(parents=True)
+        shutil.copy(tree / folder.name / f"self.jpg{suffix}", path)
+    (photos / os.fsdecode(b"anna/\xd5.png")).parent.mkdir(exist_ok=True)
+    (photos / os.fsdecode(b"anna/\xd5.png")).write_bytes(b"no image")
+    for _ in range(2):
+        assert main(command(tmp_path, tmp_path / "out.h5")) == 0
+    escaped = name.decode("utf-8", "backslashreplace")
+    person = escaped.split("/")[0]
+    assert GazeDataset(tmp_path / "out.h5").person_ids == [person]
+    assert read_person(tmp_path / "out.h5", person)["name"] == [escaped]
+    assert "anna/\\xd5.png\timage cannot be read" in (tmp_path / "out.left_out.tsv").read_text()
+    assert "is there already" in capsys.readouterr().out
+
+
+def test_every_suffix_that_opencv_reads_is_taken_and_the_others_are_counted(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    image, points = cv2.imread(str(tree / "photos" / "self.jpg")), tree / "landmarks" / "self.jpg.npy"
+    suffixes = (".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".dib", ".webp", ".tif", ".BMP")
+    for suffix in suffixes:
+        kind = {".jfif": ".jpg"}.get(suffix, suffix.lower())
+        path = tmp_path / "photos" / "p" / f"a{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(kind, image[..., 0] if kind == ".pgm" else image)[1].tobytes())
+    (tmp_path / "landmarks" / "p").mkdir(parents=True)
+    shutil.copy(points, tmp_path / "landmarks" / "p" / "a.npy")
+    for name in ("a.gif", "b.gif", "notes.txt", "none", ".hidden.gif"):
+        (tmp_path / "photos" / "p" / name).write_bytes(b"x")
+    assert main(command(tmp_path, tmp_path / "out.h5")) == 0
+    assert samples(tmp_path / "out.h5").keys() == {f"p/a{suffix}" for suffix in suffixes}
+    said = "4 files are passed over, no photographs by name: 2 .gif, 1 .txt, 1 without suffix."
+    assert said in capsys.readouterr().out
+    assert read_attributes(tmp_path / "out.h5")["passed_over"] == '{".gif": 2, ".txt": 1, "without suffix": 1}'
 
 
 def test_other_photographs_are_not_taken_for_those_converted(

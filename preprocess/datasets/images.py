@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy import ndarray
+from tqdm import tqdm
 
+from core.command import UserError
 from preprocess.conversion import Conversion, run_arguments
 from preprocess.face_patches import FaceCutter, LeftOut, Sample, add_face_arguments, cutter_from
 from preprocess.image_files import FOCAL_35MM, ORIENTATION, read_exif, read_image
@@ -32,7 +36,10 @@ from preprocess.landmarks import landmark_file
 from preprocess.normalization import normalizing_rotation, warp_matrix
 
 NAME = "images"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 UNREADABLE = (".heic", ".heif", ".avif")
 FILM_DIAGONAL = float(np.hypot(36, 24))  # mm, to which EXIF's equivalent focal length belongs
 _TURNS = {  # EXIF orientation -> (transposed first, then flipped as OpenCV counts)
@@ -101,37 +108,60 @@ class Photographs:
         return replace(sample, labels=np.tile(sample.labels[2:4], 4), extra=extra)
 
 
-def find_photographs(folder: Path, each: bool = False) -> dict[str, tuple[str, ...]]:
-    """Person -> names relative to `folder`, sorted. each: every photograph is a person of its own.
+def find_photographs(folder: Path, each: bool = False) -> tuple[dict[str, tuple[str, ...]], Counter[str]]:
+    """Person -> names relative to `folder`, sorted; and how many other files there are, by suffix.
 
-    Raises FileNotFoundError if there are none, ValueError if two persons would have one name.
+    each: every photograph is a person of its own. A person's name has stray bytes as backslash escapes.
+    Raises UserError if there are none, or if two persons would have one name.
     """
-    known = (*SUFFIXES, *UNREADABLE)
-    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in known]
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    names, others = _list_files(folder)
     if not names:
-        raise FileNotFoundError(f"{folder}: no photographs in it, expected {', '.join(SUFFIXES)}.")
+        found = f" ({_counted(others)})" if others else ""
+        raise UserError(f"{folder}: no photographs in it{found}, expected {', '.join(SUFFIXES)}.")
     persons: dict[str, list[str]] = {}
     for name in names:
         path = Path(name)
         inside = path.parts[0] if len(path.parts) > 1 else folder.resolve().name
         person = path.with_suffix("").as_posix().replace("/", "_") if each else inside
-        persons.setdefault(person, []).append(name)
+        persons.setdefault(person.encode("utf-8", "backslashreplace").decode(), []).append(name)
     double = [found for found in persons.values() if each and len(found) > 1]
     if double:
-        raise ValueError(f"--each: {double[0][0]} and {double[0][1]} would be one person; rename one of them.")
-    return {person: tuple(found) for person, found in sorted(persons.items())}
+        raise UserError(f"--each: {double[0][0]} and {double[0][1]} would be one person; rename one of them.")
+    return {person: tuple(found) for person, found in sorted(persons.items())}, others
+
+
+def _list_files(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Names of photographs, sorted, and how many other files there are, by suffix; hidden ones do not count."""
+    names, others = [], Counter[str]()
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+            continue
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES or suffix in UNREADABLE:
+            names.append(relative.as_posix())
+        else:
+            others[suffix or "without suffix"] += 1
+    return sorted(names), others
+
+
+def _counted(others: Counter[str]) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
 
 
 def _fingerprint(folder: Path, names: Mapping[str, tuple[str, ...]]) -> str:
     """Of names and sizes, so that other photographs are not taken for these."""
     told = "".join(f"{name} {(folder / name).stat().st_size}\n" for found in names.values() for name in found)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def photo_conversion(folder: Path, cutter: FaceCutter, *, each: bool = False, focal: float | None = None) -> Conversion:
     """The conversion of a folder of photographs. focal: pixels of the upright photographs; None if not known."""
-    names = find_photographs(folder, each)
+    names, others = find_photographs(folder, each)
+    if others:
+        tqdm.write(
+            f"{folder}: {others.total()} files are passed over, no photographs by their names: {_counted(others)}."
+        )
     own = {"each": each, "focal": focal, "photographs": _fingerprint(folder, names)}
     return Conversion(
         dataset="photographs",
@@ -143,6 +173,7 @@ def photo_conversion(folder: Path, cutter: FaceCutter, *, each: bool = False, fo
             "intrinsics": "from EXIF or assumed" if focal is None else f"given: {focal:g} pixels",
             "distortion": "assumed: none",
             "head_pose": "from landmarks",
+            "passed_over": json.dumps(dict(sorted(others.items()))),
         },
     )
 
