@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.files import read_json
+from preprocess.commands import COMMANDS
 from preprocess.inspect.scan import blocks, layout_problems, open_file, read_attributes
 from preprocess.whole_file import FULL, check_out, megabytes, write_whole
 
@@ -244,7 +245,7 @@ def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `convert` to `python -m preprocess`."""
-    parser = subparsers.add_parser("convert", help="join, subset, re-chunk and compress files", description=__doc__)
+    parser = subparsers.add_parser("convert", help=COMMANDS["convert"].help, description=__doc__)
     parser.add_argument("inputs", type=Path, nargs="+", metavar="IN.h5")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.h5")
     parser.add_argument("--persons", nargs="+", metavar="ID", help="only these; default: all")

@@ -11,8 +11,6 @@ where EXIF says nothing. The face must come out about 2 m away, else the samples
 Source: Smith et al., "Gaze Locking", UIST 2013, and the names of the files.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator
@@ -22,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.face_model import HeadPose
 from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
@@ -155,7 +155,7 @@ def list_images(folder: Path) -> tuple[list[Name], list[LeftOut]]:
 
 
 def find_persons(raw: Path) -> tuple[Path, list[str]]:
-    """The folder that the persons are in, and who is there. Raises FileNotFoundError."""
+    """The folder that the persons are in, and who is there. Raises UserError."""
     for folder in (raw, raw / "Columbia Gaze Data Set"):
         if folder.is_dir():
             found = sorted(
@@ -163,7 +163,7 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
             )
             if found:
                 return folder, found
-    raise FileNotFoundError(
+    raise UserError(
         f"--raw: {raw} holds no persons, expected folders 0001 ... 0056 with images such as 0001_2m_-15P_10V_-5H.jpg, "
         "or 'Columbia Gaze Data Set' with these."
     )
@@ -171,11 +171,11 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `columbia` to `python -m preprocess`."""
-    add_converter(subparsers, NAME, "Columbia Gaze, from the official tree", __doc__, conversion_from)
+    add_converter(subparsers, NAME, COMMANDS[NAME].help, __doc__, conversion_from)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     cutter = cutter_from(arguments)
     raw, persons = find_persons(arguments.raw)
