@@ -42,7 +42,7 @@ from models.st_ed import STED, st_ed_factors
 def build_redirector(config: Config) -> Redirector:
     """ST-ED or ReDirTrans, what is trained with random weights drawn from the seed.
 
-    Raises FileNotFoundError or ValueError if the frozen parts of redirtrans-gan cannot be loaded.
+    Raises UserError if the frozen parts of redirtrans-gan cannot be loaded.
     """
     if config.redirector == "redirtrans-gan":
         return _build_redirtrans_gan(config)
@@ -78,7 +78,7 @@ def _build_redirtrans_gan(config: Config) -> ReDirTransGAN:
     if is_set(config.stylegan2_weights):
         other = load_stylegan2(config.stylegan2_weights)
         if (other.num_rows, other.style_dim) != (generator.num_rows, generator.style_dim):
-            raise ValueError(
+            raise UserError(
                 f"stylegan2_weights: {config.stylegan2_weights} has W+ codes of {other.num_rows} x {other.style_dim}, "
                 f"the encoder of e4e_weights gives {generator.num_rows} x {generator.style_dim}. Set one that fits."
             )
@@ -206,7 +206,7 @@ def estimator_settings(config: Config, spec: EstimatorSpec) -> EstimatorSettings
 def build_estimator(spec: EstimatorSpec) -> Estimator:
     """The trained estimator, frozen; it sees patches.
 
-    Raises FileNotFoundError, or UserError if it does not fit its backbone or was trained for another image size.
+    Raises UserError if it is not there, does not fit its backbone or was trained for another image size.
     """
     estimator, file = load_estimator(spec.path, spec.backbone, key=spec.path_key), spec.checkpoint()
     # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
@@ -318,12 +318,12 @@ def estimator_hashes(config: Config) -> dict[str, str]:
 def build_perceptual_metric(config: Config) -> nn.Module | None:
     """LPIPS, or None with one sentence where its weights are not to be had.
 
-    Raises FileNotFoundError where they are needed for training, ValueError if they are others.
+    Raises UserError where they are needed for training, or if they are others.
     """
     trunk = find_trunk(config.lpips_weights, config.allow_downloads)
     if trunk is None:
         if config.coeff_lpips_loss and not config.skip_training:
-            raise FileNotFoundError(
+            raise UserError(
                 f"lpips_weights: coeff_lpips_loss is {config.coeff_lpips_loss:g}, but LPIPS' AlexNet weights are not "
                 f"here. Get {TRUNK_URL} and set lpips_weights to it, or set coeff_lpips_loss to 0."
             )
@@ -356,7 +356,7 @@ def loss_weights(config: Config) -> dict[str, float]:
 def build_arcface(config: Config) -> ArcFace | None:
     """For the identity term and metric; None where no file is set, or where the one set is needed by neither.
 
-    Raises FileNotFoundError if it is missing in a training that weighs identity, ValueError if it does not fit.
+    Raises UserError if it is missing in a training that weighs identity, or does not fit.
     """
     if not is_set(config.arcface_weights) or "arcface_weights" in ignored_by(config.redirector):
         return None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.batches import evaluation_pairs
+from core.command import UserError
 from core.tracking import progress_bar
 from dataset import GazeDataset
 from dataset_aligned import moved_crop
@@ -82,7 +83,7 @@ def evaluate(
     redirector.eval()
     pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction, alone=False)
     if not len(pairs):
-        raise ValueError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
+        raise UserError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
     gallery = Gallery(dataset, seed, device) if pictures else None
     blind = mean_direction(dataset.labels()[pairs[:, 1]], device)
     collected: dict[str, list[Tensor]] = {}

@@ -1,45 +1,41 @@
 """`python -m preprocess <what> ...`: one subcommand for each kind of raw data."""
 
-from __future__ import annotations
-
 import argparse
+import importlib
 import sys
+from collections.abc import Sequence
 
-from preprocess import rechunk
-from preprocess.datasets import columbia, eth_xgaze, eyediap, ffhq_aligned, gazecapture, images, mpiifacegaze
-from preprocess.inspect import page, verify
-from preprocess.synthetic import dataset as synthetic
-
-SUBCOMMANDS = (
-    synthetic,
-    gazecapture,
-    mpiifacegaze,
-    columbia,
-    eyediap,
-    eth_xgaze,
-    images,
-    ffhq_aligned,
-    verify,
-    page,
-    rechunk,
-)  # modules with add_parser(subparsers), which sets `run`
+from core.command import DONE, STOPPED, UNUSABLE, is_foreseen, sentence, use_any_terminal
+from preprocess.commands import COMMANDS
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand, whose `run` may return an exit code; a mistake of the user ends with one line and code 2."""
-    parser = argparse.ArgumentParser(prog="python -m preprocess", description=__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    for module in SUBCOMMANDS:
-        module.add_parser(subparsers)
-    arguments = parser.parse_args(argv)
+    use_any_terminal()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return arguments.run(arguments) or 0
-    except (ValueError, OSError, ImportError) as error:
-        print(f"python -m preprocess {arguments.command}: {error}", file=sys.stderr)
-        return 2
+        arguments = parse(words)
+        return arguments.run(arguments) or DONE
     except KeyboardInterrupt as stop:
         print(str(stop) or "Stopped; nothing was written.", file=sys.stderr)
-        return 130
+        return STOPPED
+    except Exception as error:
+        if not is_foreseen(error):
+            raise
+        print(f"python -m preprocess {words[0]}: {sentence(error)}", file=sys.stderr)
+        return UNUSABLE
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the subcommand that the first word names, the only one that is imported."""
+    parser = argparse.ArgumentParser(prog="python -m preprocess", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        if name in words[:1]:
+            importlib.import_module(command.module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=command.help)
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
+
 CENTRE = np.array([0.0, 30.0, 0.0])
 EYE_CORNERS = (36, 39, 42, 45)
 RIGID = (*range(27, 36), *EYE_CORNERS)  # what no expression moves: the published choice
@@ -63,18 +65,18 @@ def load_face_model(path: str | Path) -> FaceModel:
     (14, 3): the published `sfm_face_coordinates.npy` (rows 27-35, 36, 39, 42, 45 of iBUG, then the face centre).
     (68, 3): iBUG's landmarks in axes x right, y down, z into the head, wherever the origin is.
     (50, 3): the model of ETH-XGaze; its frame is turned to the published one.
-    Raises FileNotFoundError, or ValueError that says what was found.
+    Raises UserError that says what was found.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such face model.")
+        raise UserError(f"{path}: no such face model.")
     try:
         points = np.asarray(np.load(path, allow_pickle=False), np.float64)
     except (ValueError, TypeError, EOFError) as error:
-        raise ValueError(f"{path}: not a .npy file of numbers. Expected 14, 50 or 68 points in mm.") from error
+        raise UserError(f"{path}: not a .npy file of numbers. Expected 14, 50 or 68 points in mm.") from error
     named = {14: (*RIGID, None), 50: _ROWS_50, 68: tuple(range(68))}
     if points.ndim != 2 or points.shape[1] != 3 or len(points) not in named or not np.isfinite(points).all():
-        raise ValueError(f"{path}: found shape {points.shape}, expected finite (14, 3), (50, 3) or (68, 3) in mm.")
+        raise UserError(f"{path}: found shape {points.shape}, expected finite (14, 3), (50, 3) or (68, 3) in mm.")
     landmarks, centre = named[len(points)], CENTRE
     if len(points) == 14:
         points, centre, landmarks = points[:13], points[13], RIGID
@@ -101,7 +103,7 @@ def _check_frame(model: FaceModel, path: Path) -> None:
     if tip[2] > outer[:, 2].mean():
         problems.append("z must point into the head (the tip of the nose is behind the eyes)")
     if problems:
-        raise ValueError(f"{path}: {'; '.join(problems)}.")
+        raise UserError(f"{path}: {'; '.join(problems)}.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """From a photograph to a sample: pose of the head, patch and labels, with a reason where there is none."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import hashlib
@@ -10,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
 from preprocess.face_model import GENERIC, RIGID, FaceModel, HeadPose, head_pose, load_face_model
-from preprocess.landmarks import Source, landmark_source
+from preprocess.landmarks import BadLandmarks, Source, detect_all, landmark_source, to_68
 from preprocess.normalization import (
     ST_ED,
     View,
@@ -60,30 +58,6 @@ class LeftOut:
     damaged: bool = False
 
 
-def read_image(path: Path, name: str) -> ndarray | LeftOut:
-    """An image (H, W, 3) uint8 RGB as it is stored: what EXIF says of its orientation is left alone.
-
-    A JPEG file cut short is refused; decoders fill its rest with grey.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return LeftOut(name, "no such image", damaged=True)
-    except OSError as error:
-        return LeftOut(name, "image cannot be read", str(error), damaged=True)
-    if not data:
-        return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0.9 * len(data):
-        return LeftOut(name, "image cannot be read", "the JPEG file is cut short", damaged=True)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:  # it has limits to what a header may say
-        return LeftOut(name, "image cannot be read", f"OpenCV refuses it: {error.err}", damaged=True)
-    if image is None:
-        return LeftOut(name, "image cannot be read", "it is no image that OpenCV knows", damaged=True)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def detector_version() -> str:
     """Of MediaPipe, or 'none': another one finds other landmarks."""
     try:
@@ -121,22 +95,33 @@ class FaceCutter:
         return {"landmarks": landmarks, "face_model": model, "view": view} | limits
 
     def check(self) -> None:
-        """Raises ImportError, saying what to install, or NotADirectoryError if there can be no landmarks."""
+        """Raises UserError if there can be no landmarks, saying what to install or which folder to name."""
         _source(self.landmarks)
 
     def find_pose(
         self, image: ndarray, name: str, camera_matrix: ndarray, distortion: ndarray | None = None
     ) -> HeadPose | LeftOut:
         """The pose of the head in an image as it was taken, RGB uint8; `distortion` is the camera's."""
+        landmarks = self._landmarks(image, name)
+        if isinstance(landmarks, LeftOut):
+            return landmarks
+        return self.pose(landmarks, name, camera_matrix, distortion)
+
+    def find_faces(self, image: ndarray, name: str) -> list[ndarray] | LeftOut:
+        """Landmarks (68, 2) of all faces in an image, the largest first; of a folder's files there is one."""
+        if self.landmarks is None:
+            return [to_68(mesh) for mesh in detect_all(image)] or LeftOut(name, "no face found")
+        landmarks = self._landmarks(image, name)
+        return landmarks if isinstance(landmarks, LeftOut) else [landmarks]
+
+    def _landmarks(self, image: ndarray, name: str) -> ndarray | LeftOut:
         try:
             landmarks = _source(self.landmarks)(image, name)
         except FileNotFoundError as error:
             return LeftOut(name, "no landmark file", str(error))
-        except ValueError as error:
+        except BadLandmarks as error:
             return LeftOut(name, "landmarks cannot be read", str(error), damaged=True)
-        if landmarks is None:
-            return LeftOut(name, "no face found")
-        return self.pose(landmarks, name, camera_matrix, distortion)
+        return LeftOut(name, "no face found") if landmarks is None else landmarks
 
     def pose(
         self,
@@ -197,9 +182,9 @@ def add_face_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cutter_from(arguments: argparse.Namespace) -> FaceCutter:
-    """The options of `add_face_arguments`. Raises ValueError, FileNotFoundError for what cannot be."""
+    """The options of `add_face_arguments`. Raises UserError for what cannot be."""
     for flag in ("max_pose_error", "min_coverage"):
         if not 0 <= getattr(arguments, flag) <= 1:
-            raise ValueError(f"--{flag.replace('_', '-')}: found {getattr(arguments, flag)}, expected 0 to 1.")
+            raise UserError(f"--{flag.replace('_', '-')}: found {getattr(arguments, flag)}, expected 0 to 1.")
     model = load_face_model(arguments.face_model) if arguments.face_model else GENERIC
     return FaceCutter(arguments.landmarks, model, ST_ED, arguments.max_pose_error, arguments.min_coverage)

@@ -73,7 +73,7 @@ class _Writer:
             return
         assert result.pixels.dtype == np.uint8 and result.labels.shape == (8,) and np.isfinite(result.labels[:4]).all()
         self.batch.append(result.pixels)
-        row = {"labels": np.asarray(result.labels, np.float32), "name": result.name.encode(), **result.extra}
+        row = {"labels": np.asarray(result.labels, np.float32), "name": _utf8(result.name), **result.extra}
         for name, value in row.items():
             self.rows.setdefault(name, []).append(value)
         if result.note:
@@ -103,7 +103,7 @@ class _Writer:
             why = ", ".join(sorted({left.reason for left in self.left_out})) or "nothing there"
             self.left_out.append(LeftOut(self.person, NOTHING, why, damaged=True))
         listing = "".join(_line(self.person, left.name, left.reason, left.detail) for left in self.left_out)
-        self.file.create_dataset("left_out", data=np.frombuffer(listing.encode(), np.uint8), track_times=False)
+        self.file.create_dataset("left_out", data=np.frombuffer(_utf8(listing), np.uint8), track_times=False)
         counts = dict(sorted(Counter(left.reason for left in self.left_out).items()))
         self.file.attrs["num_samples"], self.file.attrs["damaged"] = count, damaged
         self.file.attrs["left_out"] = json.dumps(counts)
@@ -114,6 +114,11 @@ class _Writer:
         said = [left for left in self.left_out if left.damaged]
         lines = [f"{left.name}: {left.reason}" + (f" ({left.detail})" if left.detail else "") for left in said[:_SAID]]
         return lines + ([f"{self.person}: and {len(said) - _SAID} more like these"] if len(said) > _SAID else [])
+
+
+def _utf8(text: str) -> bytes:
+    """Stray bytes of a file's name as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _line(*cells: str) -> str:

@@ -25,6 +25,7 @@ from core.command import UserError
 from core.files import read_json
 from core.hdf5 import open_hdf5, persons_in, reading
 from core.person_parts import FULL, write_whole
+from preprocess.commands import COMMANDS
 from preprocess.conversion import check_out, megabytes
 from preprocess.inspect.scan import blocks, person_problems, read_attributes
 
@@ -257,7 +258,7 @@ def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `convert` to `python -m preprocess`."""
-    parser = subparsers.add_parser("convert", help="join, subset, re-chunk and compress files", description=__doc__)
+    parser = subparsers.add_parser("convert", help=COMMANDS["convert"].help, description=__doc__)
     parser.add_argument("inputs", type=Path, nargs="+", metavar="IN.h5")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.h5")
     parser.add_argument("--persons", nargs="+", metavar="ID", help="only these; default: all")

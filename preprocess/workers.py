@@ -1,7 +1,5 @@
 """Jobs in several processes, which end with the one that started them."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -23,7 +23,8 @@ from core.person_parts import PersonParts, write_whole
 from dataset import GazeDataset, load_person_split
 from preprocess import conversion as conversion_module
 from preprocess.conversion import convert_dataset, left_out_file
-from preprocess.face_patches import LeftOut, read_image
+from preprocess.face_patches import LeftOut
+from preprocess.image_files import read_image
 from tests.made_up import PERSONS, Numbers, converted, numbers
 from tests.raw_trees import read_attributes, read_person, write_image
 

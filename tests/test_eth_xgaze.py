@@ -334,14 +334,19 @@ def test_an_empty_annotation_gives_one_line_and_the_other_subject_is_converted(t
     assert GazeDataset(out).person_ids == ["subject0004"]
 
 
-def test_an_annotation_that_is_no_text_gives_one_line(tree: Path, capsys: pytest.CaptureFixture):
-    path = tree / "data/annotation_train/subject0000.csv"
-    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+def test_an_annotation_that_is_no_text_leaves_out_the_person(tree: Path, capsys: pytest.CaptureFixture):
+    (tree / "data/annotation_train/subject0000.csv").write_bytes(b"\xff\xfe" + b"\x00\xd8no text" * 100)
     out = run(tree)
-    assert (
-        capsys.readouterr().out.count("subject0000: person cannot be converted (subject0000.csv cannot be read: ") == 1
-    )
+    assert "subject0000.csv:1: line cannot be read (found 1 columns, expected" in capsys.readouterr().out
     assert GazeDataset(out).person_ids == ["subject0004"]
+
+
+def test_a_byte_order_mark_changes_nothing(tree: Path):
+    without = run(tree, out="without.h5")
+    for path in [*tree.glob("data/annotation_train/*.csv"), tree / "calibration/face_model.txt"]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = read_person(run(tree, "--overwrite", out="with.h5"), "subject0000")
+    np.testing.assert_array_equal(found["labels"], read_person(without, "subject0000")["labels"])
 
 
 @pytest.mark.parametrize(

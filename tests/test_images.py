@@ -1,5 +1,6 @@
 """One's own photographs: patches and head labels as the geometry has them, gaze said to be unknown."""
 
+import os
 import shutil
 import struct
 import zlib
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from core.command import UserError
 from dataset import GazeDataset
 from preprocess.__main__ import main
-from preprocess.datasets.images import find_photographs, photo_camera, read_exif, upright
+from preprocess.datasets.images import find_photographs, photo_camera, upright
+from preprocess.image_files import FOCAL_35MM, ORIENTATION, read_exif
 from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography
 from preprocess.synthetic.head import Person
@@ -126,7 +129,7 @@ def write_exif(path: Path, rgb: np.ndarray, orientation: int, film: int | None) 
 def test_photographs_are_turned_as_their_exif_says(tmp_path: Path, orientation: int):
     stored = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
     write_exif(tmp_path / "a.png", stored, orientation, FILM)
-    assert read_exif(tmp_path / "a.png") == (orientation, FILM)
+    assert read_exif(tmp_path / "a.png", ORIENTATION, FOCAL_35MM) == [orientation, FILM]
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     np.testing.assert_array_equal(upright(stored, orientation), expected)
 
@@ -146,7 +149,7 @@ def test_a_turned_photograph_with_exif_gives_the_same_sample(tree: Path, tmp_pat
 
 
 def test_the_focal_length_is_given_or_from_exif_or_assumed():
-    for focal, film, expected in ((900, 26, 900), (None, 36, 36 / np.hypot(36, 24) * 1000), (None, None, 800)):
+    for focal, film, expected in ((900, 26, 900), (None, 36, 36 / np.hypot(36, 24) * 1000), (None, 0, 800)):
         matrix, source = photo_camera((600, 800, 3), focal, film)
         assert matrix[0, 0] == matrix[1, 1] == pytest.approx(expected)
         assert (matrix[0, 2], matrix[1, 2]) == (399.5, 299.5)
@@ -177,7 +180,7 @@ def test_photographs_with_more_pixels_than_pillow_likes_are_turned_too(tmp_path:
     large[16:24] = struct.pack(">II", 16320, 12240)
     large[29:33] = struct.pack(">I", zlib.crc32(large[12:29]))
     (tmp_path / "a.png").write_bytes(large)
-    assert read_exif(tmp_path / "a.png") == (6, FILM)
+    assert read_exif(tmp_path / "a.png", ORIENTATION, FOCAL_35MM) == [6, FILM]
 
 
 def test_each_photograph_can_be_a_person(tree: Path, tmp_path: Path):
@@ -185,8 +188,50 @@ def test_each_photograph_can_be_a_person(tree: Path, tmp_path: Path):
     assert GazeDataset(tmp_path / "out.h5").person_ids == ["anna_0", "anna_holiday_1", "self"]
     shutil.copy(tree / "photos" / "self.jpg", tmp_path / "self.jpeg")
     shutil.copy(tree / "photos" / "self.jpg", tmp_path / "self.jpg")
-    with pytest.raises(ValueError, match="--each: self.jpeg and self.jpg would be one person"):
+    with pytest.raises(UserError, match="--each: self.jpeg and self.jpg would be one person"):
         find_photographs(tmp_path, each=True)
+
+
+@pytest.mark.parametrize("name", [b"anna/\xd5\xd5\xc6\xac.jpg", b"\xd5\xc5\xce\xb0/1.jpg"], ids=["file", "folder"])
+def test_names_that_are_not_utf_8_are_stored_as_escapes_and_found_again(
+    tree: Path, tmp_path: Path, name: bytes, capsys: pytest.CaptureFixture
+):
+    photos, landmarks = tmp_path / "photos", tmp_path / "landmarks"
+    for folder, suffix in ((photos, ""), (landmarks, ".npy")):
+        path = folder / (os.fsdecode(name) + suffix)
+        path.parent.mkdir(parents=True)
+        shutil.copy(tree / folder.name / f"self.jpg{suffix}", path)
+    (photos / os.fsdecode(b"anna/\xd5.png")).parent.mkdir(exist_ok=True)
+    (photos / os.fsdecode(b"anna/\xd5.png")).write_bytes(b"no image")
+    for _ in range(2):
+        assert main(command(tmp_path, tmp_path / "out.h5")) == 0
+    escaped = os.fsdecode(name).encode("utf-8", "backslashreplace").decode()
+    person = escaped.split("/")[0]
+    assert GazeDataset(tmp_path / "out.h5").person_ids == [person]
+    assert read_person(tmp_path / "out.h5", person)["name"] == [escaped]
+    assert "anna/\\udcd5.png\timage cannot be read" in (tmp_path / "out.left_out.tsv").read_text()
+    assert "is there already" in capsys.readouterr().out
+
+
+def test_every_suffix_that_opencv_reads_is_taken_and_the_others_are_counted(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    image, points = cv2.imread(str(tree / "photos" / "self.jpg")), tree / "landmarks" / "self.jpg.npy"
+    suffixes = (".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".dib", ".webp", ".tif", ".BMP")
+    for suffix in suffixes:
+        kind = {".jfif": ".jpg"}.get(suffix, suffix.lower())
+        path = tmp_path / "photos" / "p" / f"a{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(kind, image[..., 0] if kind == ".pgm" else image)[1].tobytes())
+    (tmp_path / "landmarks" / "p").mkdir(parents=True)
+    shutil.copy(points, tmp_path / "landmarks" / "p" / "a.npy")
+    for name in ("a.gif", "b.gif", "notes.txt", "none", ".hidden.gif"):
+        (tmp_path / "photos" / "p" / name).write_bytes(b"x")
+    assert main(command(tmp_path, tmp_path / "out.h5")) == 0
+    assert samples(tmp_path / "out.h5").keys() == {f"p/a{suffix}" for suffix in suffixes}
+    said = "4 files are passed over, no photographs by name: 2 .gif, 1 .txt, 1 without suffix."
+    assert said in capsys.readouterr().out
+    assert read_attributes(tmp_path / "out.h5")["passed_over"] == '{".gif": 2, ".txt": 1, "without suffix": 1}'
 
 
 def test_other_photographs_are_not_taken_for_those_converted(

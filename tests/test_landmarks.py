@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 
+from core.command import UserError
 from preprocess import landmarks as landmarks_module
 from preprocess.face_model import EYE_CORNERS, GENERIC, RIGID, HeadPose, head_pose, load_face_model, make_pose
 from preprocess.face_patches import FaceCutter, LeftOut, Sample
 from preprocess.landmarks import (
     MESH_TO_68,
+    BadLandmarks,
     detect,
     landmark_folder,
     landmark_source,
@@ -217,15 +219,15 @@ def test_the_50_points_of_eth_xgaze_are_turned_to_the_published_frame(tmp_path: 
 )
 def test_a_face_model_in_another_frame_is_refused(tmp_path: Path, change, message: str):
     np.save(tmp_path / "face.npy", change(np.vstack([GENERIC[RIGID], [0, 30, 0]])))
-    with pytest.raises(ValueError, match=f"face.npy.*{message}"):
+    with pytest.raises(UserError, match=f"face.npy.*{message}"):
         load_face_model(tmp_path / "face.npy")
 
 
 def test_a_missing_or_damaged_face_model_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="none.npy"):
+    with pytest.raises(UserError, match="none.npy"):
         load_face_model(tmp_path / "none.npy")
     (tmp_path / "face.npy").write_text("v 1 2 3")
-    with pytest.raises(ValueError, match="face.npy: not a .npy file"):
+    with pytest.raises(UserError, match="face.npy: not a .npy file"):
         load_face_model(tmp_path / "face.npy")
 
 
@@ -282,7 +284,7 @@ def test_a_file_can_say_that_there_is_no_face(tmp_path: Path, name: str, text: s
 )
 def test_a_damaged_file_of_landmarks_is_named(tmp_path: Path, name: str, text: str, message: str):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+    with pytest.raises(BadLandmarks, match=f"{name}: .*{message}"):
         read_landmarks(tmp_path / name)
 
 
@@ -309,12 +311,12 @@ def test_a_missing_file_of_landmarks_is_not_taken_for_no_face(tmp_path: Path):
 def test_a_folder_without_landmarks_is_refused(tmp_path: Path):
     (tmp_path / "p00").mkdir()
     (tmp_path / "p00" / "0005.jpg").write_bytes(b"image")
-    with pytest.raises(FileNotFoundError, match=f"--landmarks: {tmp_path} holds no landmark file, .npy"):
+    with pytest.raises(UserError, match=f"--landmarks: {tmp_path} holds no landmark file, .npy"):
         FaceCutter(tmp_path).check()
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path):
-    with pytest.raises(NotADirectoryError, match="--landmarks: .*nowhere"):
+    with pytest.raises(UserError, match="--landmarks: .*nowhere"):
         landmark_folder(tmp_path / "nowhere")
 
 
@@ -331,7 +333,7 @@ def test_without_mediapipe_one_sentence_says_what_to_do(monkeypatch: pytest.Monk
     for name in [name for name in sys.modules if name.partition(".")[0] == "mediapipe"] + ["mediapipe"]:
         monkeypatch.setitem(sys.modules, name, None)
     landmarks_module._mediapipe.cache_clear()
-    with pytest.raises(ImportError, match="pip install --no-deps -r requirements-landmarks.txt, or give a folder"):
+    with pytest.raises(UserError, match="pip install --no-deps -r requirements-landmarks.txt, or give a folder"):
         landmark_source()
 
 

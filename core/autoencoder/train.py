@@ -198,7 +198,7 @@ def _facts(
 def other_settings(path: Path, settings: AutoencoderSettings) -> str:
     """What is to be said of a file that is there, '' if it was trained by these settings.
 
-    Raises FileNotFoundError or UserError if the file cannot be read.
+    Raises UserError if the file cannot be read.
     """
     facts = _noted(read_torch_file(path))
     if facts is None:

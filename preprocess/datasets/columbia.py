@@ -11,8 +11,6 @@ where EXIF says nothing. The face must come out about 2 m away, else the samples
 Source: Smith et al., "Gaze Locking", UIST 2013, and the names of the files.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator
@@ -22,9 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.face_model import HeadPose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import FOCAL_MM, read_exif, read_image
 from preprocess.normalization import label_to_vector, vector_to_label
 
 NAME = "columbia"
@@ -35,7 +36,6 @@ WALL = 2500.0  # mm from the eyes to the target
 SENSOR_WIDTH, USUAL_FOCAL, ASPECT = 22.3, 85.0, 3 / 2  # mm, mm, width by height
 NEAR, FAR = 1500.0, 2600.0  # mm, where a face 2 m away may come out: people's faces differ in size
 MAX_TURN_OFF = 20.0  # degrees between the head's turn and what the file's name says
-_EXIF, _FOCAL_LENGTH = 0x8769, 0x920A
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,7 @@ def head_turn(pose: HeadPose) -> float:
 
 def read_focal_mm(path: Path) -> float | None:
     """Focal length by EXIF, mm; None where it says none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            focal = float(image.getexif().get_ifd(_EXIF).get(_FOCAL_LENGTH) or 0)
-    except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):  # what Pillow raises for broken tags
-        return None
+    [focal] = read_exif(path, FOCAL_MM)
     return focal if 10 <= focal <= 300 else None
 
 
@@ -161,7 +155,7 @@ def list_images(folder: Path) -> tuple[list[Name], list[LeftOut]]:
 
 
 def find_persons(raw: Path) -> tuple[Path, list[str]]:
-    """The folder that the persons are in, and who is there. Raises FileNotFoundError."""
+    """The folder that the persons are in, and who is there. Raises UserError."""
     for folder in (raw, raw / "Columbia Gaze Data Set"):
         if folder.is_dir():
             found = sorted(
@@ -169,7 +163,7 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
             )
             if found:
                 return folder, found
-    raise FileNotFoundError(
+    raise UserError(
         f"--raw: {raw} holds no persons, expected folders 0001 ... 0056 with images such as 0001_2m_-15P_10V_-5H.jpg, "
         "or 'Columbia Gaze Data Set' with these."
     )
@@ -177,11 +171,11 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `columbia` to `python -m preprocess`."""
-    add_converter(subparsers, NAME, "Columbia Gaze, from the official tree", __doc__, conversion_from)
+    add_converter(subparsers, NAME, COMMANDS[NAME].help, __doc__, conversion_from)
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     cutter = cutter_from(arguments)
     raw, persons = find_persons(arguments.raw)

@@ -12,8 +12,6 @@ of the generic face; --pose-from-landmarks finds it anew from the given landmark
 Source: Zhang et al., ETH-XGaze, ECCV 2020, and the notes that come with the data.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re
@@ -26,12 +24,15 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from core.files import read_json
+from core.command import UserError
+from core.files import read_json, read_text
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import eth_xgaze_normalized as normalized
 from preprocess.datasets.eth_xgaze_normalized import EYES_50, TO_GENERIC
 from preprocess.face_model import HeadPose, make_pose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import read_image
 from preprocess.normalization import undistort_image
 from preprocess.person_file import DamagedPerson
 
@@ -89,11 +90,10 @@ def parse_row(cells: list[str]) -> Row:
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(number, cells) of the lines of a .csv file that are not empty. Raises DamagedPerson."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, cells in enumerate(csv.reader(file), 1):
-                if cells:
-                    yield number, cells
-    except (OSError, ValueError, csv.Error) as error:
+        for number, cells in enumerate(csv.reader(read_text(path).splitlines()), 1):
+            if cells:
+                yield number, cells
+    except (OSError, csv.Error) as error:
         raise DamagedPerson(f"{path.name} cannot be read: {error}") from error
 
 
@@ -128,13 +128,13 @@ def _numbers(root: ElementTree.Element, name: str) -> ndarray:
 
 
 def read_eyes(path: Path) -> ndarray:
-    """(3,) mm: the middle of the eyes' corners in the face model's file. Raises ValueError that names it."""
+    """(3,) mm: the middle of the eyes' corners in the face model's file. Raises UserError that names it."""
     try:
-        points = np.loadtxt(path, dtype=np.float64)
+        points = np.loadtxt(read_text(path).splitlines(), dtype=np.float64)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--raw: {path} cannot be read as 50 points in mm ({error}).") from error
+        raise UserError(f"--raw: {path} cannot be read as 50 points in mm ({error}).") from error
     if points.shape != (50, 3) or not np.isfinite(points).all():
-        raise ValueError(f"--raw: {path}: found shape {points.shape}, expected 50 points in mm (50, 3).")
+        raise UserError(f"--raw: {path}: found shape {points.shape}, expected 50 points in mm (50, 3).")
     return points[list(EYES_50)].mean(axis=0)
 
 
@@ -234,19 +234,19 @@ def annotation(raw: Path, person: str, updated: bool) -> Path:
 
 
 def find_persons(raw: Path, updated: bool) -> list[str]:
-    """Subjects with an annotation. Raises FileNotFoundError if there are none."""
+    """Subjects with an annotation. Raises UserError if there are none."""
     folder = annotation(raw, "", updated).parent
     names = [path.stem.removesuffix("_update") for path in folder.glob("*.csv")] if folder.is_dir() else []
     found = sorted(name for name in names if _SUBJECT.fullmatch(name))
     if not found:
-        raise FileNotFoundError(
+        raise UserError(
             f"--raw: {raw} holds neither {folder.relative_to(raw)}/subject0000.csv and so on nor subjects' .h5 files."
         )
     return found
 
 
 def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
-    """Part -> subjects by train_test_split.json; without this file all are 'train'. Raises ValueError.
+    """Part -> subjects by train_test_split.json; without this file all are 'train'. Raises UserError.
 
     The release has it beside its folder `train`, which may be `raw`.
     """
@@ -258,7 +258,7 @@ def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
     try:
         return {part: [Path(name).stem for name in names] for part, names in read_json(path).items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no split such as {{'train': ['subject0000.h5', ...]}} ({error}).") from error
+        raise UserError(f"{path} is no split such as {{'train': ['subject0000.h5', ...]}} ({error}).") from error
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -266,7 +266,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = add_converter(
         subparsers,
         NAME,
-        "ETH-XGaze, from the raw images or the HDF5 release of patches",
+        COMMANDS[NAME].help,
         f"{__doc__}\n{normalized.__doc__}",
         conversion_from,
     )
@@ -278,13 +278,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     if arguments.landmarks:
-        raise ValueError("--landmarks: this data set brings its head poses and its landmarks; leave it out.")
+        raise UserError("--landmarks: this data set brings its head poses and its landmarks; leave it out.")
     wrong = [number for number in arguments.cameras if not 0 <= number < NUM_CAMERAS]
     if wrong:
-        raise ValueError(f"--cameras: found {wrong[0]}, expected 0 to {NUM_CAMERAS - 1}.")
+        raise UserError(f"--cameras: found {wrong[0]}, expected 0 to {NUM_CAMERAS - 1}.")
     raw, cutter = arguments.raw, cutter_from(arguments)
     cameras = tuple(sorted(set(arguments.cameras)))
     own = {"frames_every": arguments.frames_every, "cameras": cameras}
@@ -292,7 +292,7 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     if persons:
         limits = (cutter.max_pose_error, cutter.min_coverage) != (FaceCutter.max_pose_error, FaceCutter.min_coverage)
         if arguments.updated or arguments.pose_from_landmarks or limits:
-            raise ValueError(
+            raise UserError(
                 "--updated, --pose-from-landmarks, --max-pose-error and --min-coverage are for the raw images; --raw "
                 "has patches."
             )

@@ -15,8 +15,6 @@ sessions of the kinds DS have no such states.
 Source: Funes Mora, Monay and Odobez, ETRA 2014, and the notes that come with the data.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets.eyediap_files import (
     VIDEOS,
@@ -194,7 +194,7 @@ def _beside(a: ndarray, b: ndarray) -> float:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `eyediap` to `python -m preprocess`."""
-    parser = add_converter(subparsers, NAME, "EYEDIAP, from the official tree", __doc__, conversion_from)
+    parser = add_converter(subparsers, NAME, COMMANDS[NAME].help, __doc__, conversion_from)
     some = {"nargs": "+", "metavar": "KIND"}
     parser.add_argument("--targets", choices=TARGETS, default=["DS", "CS"], help="kinds of target (DS CS)", **some)
     parser.add_argument("--heads", choices=HEADS, default=["S", "M"], help="static, moving (S M)", **some)
@@ -204,15 +204,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     if arguments.given_head_pose and arguments.landmarks:
-        raise ValueError("--landmarks and --given-head-pose exclude each other.")
+        raise UserError("--landmarks and --given-head-pose exclude each other.")
     cutter = cutter_from(arguments)
     kinds = {"targets": sorted(set(arguments.targets)), "heads": sorted(set(arguments.heads))}
     sessions = [s for s in find_sessions(arguments.raw) if s.target in kinds["targets"] and s.head in kinds["heads"]]
     if not sessions:
-        raise ValueError(f"--raw: {arguments.raw} has sessions, but none with {kinds}.")
+        raise UserError(f"--raw: {arguments.raw} has sessions, but none with {kinds}.")
     if not arguments.given_head_pose:
         cutter.check()
     persons = sorted({session.person for session in sessions}, key=int)

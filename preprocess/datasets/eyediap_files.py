@@ -3,8 +3,6 @@
 Nothing here knows faces; lengths are as the files have them (metres), but for calibrations, which are in mm.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
 from core.files import read_text
 
 VIDEOS = ("rgb_vga", "rgb_hd")
@@ -49,7 +48,7 @@ class Calibration:
 def find_sessions(raw: Path) -> list[Session]:
     """The sessions in `raw`, in its EYEDIAP or Data, or in the parts of the download below it, by number and name.
 
-    Raises FileNotFoundError if there are none.
+    Raises UserError if there are none.
     """
     below = sorted(path for path in raw.iterdir() if path.is_dir())
     roots = [raw, *([raw.parent] if raw.name == "Data" else ()), *below, *(path / "EYEDIAP" for path in below)]
@@ -59,7 +58,7 @@ def find_sessions(raw: Path) -> list[Session]:
             if path.is_dir() and _SESSION.fullmatch(path.name):
                 found.setdefault(path.name, path)
     if not found:
-        raise FileNotFoundError(
+        raise UserError(
             f"--raw: {raw} holds no sessions, expected Data/1_A_DS_S and so on, in it, in EYEDIAP or in the parts of "
             "the download."
         )

@@ -9,8 +9,6 @@ The alignment takes the landmarks of the eyes and the mouth, in the undistorted 
 eyes are known their middles serve, and what is missing beside is put where the head's pose has it.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
@@ -18,6 +16,8 @@ from types import ModuleType
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, run_conversion
 from preprocess.datasets import columbia, eth_xgaze, eyediap, gazecapture, images, mpiifacegaze
 from preprocess.face_model import RIGID, HeadPose
@@ -34,8 +34,9 @@ from preprocess.normalization import (
 )
 from preprocess.synthetic.aligned import five_points
 
+NAME = "ffhq-aligned"
 SIZE = 256
-COMMANDS: tuple[ModuleType, ...] = (
+SOURCES: tuple[ModuleType, ...] = (
     gazecapture,
     mpiifacegaze,
     columbia,
@@ -123,11 +124,11 @@ class AlignedCutter(FaceCutter):
 def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
     """The conversion to aligned faces of `size` pixels instead of patches.
 
-    Raises ValueError if it does not start from photographs.
+    Raises UserError if it does not start from photographs.
     """
     cutter = getattr(conversion.convert, "cutter", None)
     if not isinstance(cutter, FaceCutter):
-        raise ValueError(
+        raise UserError(
             f"{conversion.dataset}: aligned faces show more than a normalised patch does; they need the photographs, "
             "not a release of patches. A redirector around a face generator reads files of patches, too, at a cost."
         )
@@ -144,20 +145,20 @@ def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `ffhq-aligned` to `python -m preprocess`."""
     parser = subparsers.add_parser(
-        "ffhq-aligned",
-        help="FFHQ-aligned faces with homographies, from any command that starts from photographs",
+        NAME,
+        help=COMMANDS[NAME].help,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--size", dest="aligned_size", type=int, default=SIZE, help="pixels a side (%(default)s)")
     sources = parser.add_subparsers(dest="source", required=True, metavar="NAME")
-    for module in COMMANDS:
+    for module in SOURCES:
         module.add_parser(sources)
         sources.choices[module.NAME].set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if not 32 <= arguments.aligned_size <= 1024:
-        raise ValueError(f"--size: found {arguments.aligned_size}, expected 32 to 1024.")
+        raise UserError(f"--size: found {arguments.aligned_size}, expected 32 to 1024.")
     conversion = aligned_conversion(arguments.conversion_from(arguments), arguments.aligned_size)
     run_conversion(conversion, arguments)

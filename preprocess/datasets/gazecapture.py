@@ -12,8 +12,6 @@ Frames are taken to be stored upright for the orientation of the device; those t
 Source: Krafka et al., CVPR 2016, and the notes that come with the data.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator, Mapping
@@ -25,15 +23,17 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.command import UserError
 from core.files import read_json
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.face_patches import (
     FaceCutter,
     LeftOut,
     Sample,
     cutter_from,
-    read_image,
 )
+from preprocess.image_files import read_image
 from preprocess.person_file import DamagedPerson
 
 NAME = "gazecapture"
@@ -153,7 +153,7 @@ def _read_recording(folder: Path) -> tuple[list[str], dict[str, list], str]:
 def find_persons(raw: Path) -> list[str]:
     """Recordings under `raw`, as published: five digits; says which are still packed.
 
-    Raises FileNotFoundError if there are none.
+    Raises UserError if there are none.
     """
     found = sorted(path.name for path in raw.iterdir() if path.is_dir() and re.fullmatch(r"\d{5}", path.name))
     packed = sorted({path.name[:5] for path in raw.glob(f"{'[0-9]' * 5}.tar.gz")} - set(found))
@@ -161,7 +161,7 @@ def find_persons(raw: Path) -> list[str]:
         some = ", ".join(packed[:3]) + ", ..." * (len(packed) > 3)
         tqdm.write(f"--raw: {len(packed)} recordings are left aside because they are still packed: {some}")
     if not found:
-        raise FileNotFoundError(
+        raise UserError(
             f"--raw: {raw} holds no recordings, expected folders such as 00002 with frames/ and info.json. "
             "Unpack the .tar.gz files and name the folder that they are in."
         )
@@ -181,19 +181,19 @@ def read_split(raw: Path, persons: list[str]) -> dict[str, list[str]]:
 
 
 def read_focal_lengths(path: Path | None) -> dict[str, float]:
-    """Focal lengths by device, in lower case, from a JSON file {"iPhone 6": 610, ...}. Raises ValueError."""
+    """Focal lengths by device, in lower case, from a JSON file {"iPhone 6": 610, ...}. Raises UserError."""
     if path is None:
         return {}
     try:
         found = read_json(path)
         lengths = {str(device).lower(): float(pixels) for device, pixels in found.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).') from error
+        raise UserError(f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).') from error
     known = {device.lower() for device in DEVICES}
     problems = [f"{device!r} is no device of the data" for device in lengths if device not in known]
     problems += [f"{device!r} has {pixels:g}" for device, pixels in lengths.items() if not 300 < pixels < 1500]
     if problems:
-        raise ValueError(
+        raise UserError(
             f"--focal-lengths: {path}: {'; '.join(problems)}. Expected pixels for frames of 640, 300 to 1500, for "
             f"{', '.join(DEVICES)}."
         )
@@ -202,7 +202,7 @@ def read_focal_lengths(path: Path | None) -> dict[str, float]:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `gazecapture` to `python -m preprocess`."""
-    parser = add_converter(subparsers, NAME, "GazeCapture, from the official tree", __doc__, conversion_from)
+    parser = add_converter(subparsers, NAME, COMMANDS[NAME].help, __doc__, conversion_from)
     parser.add_argument(
         "--settle",
         type=float,
@@ -216,7 +216,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     lengths = read_focal_lengths(arguments.focal_lengths)
     cutter = cutter_from(arguments)

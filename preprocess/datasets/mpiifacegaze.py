@@ -13,8 +13,6 @@ named.
 Source: Zhang et al., "It's written all over your face", CVPRW 2017, and the notes that come with the data.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +23,14 @@ import numpy as np
 import scipy.io
 from numpy import ndarray
 
+from core.command import UserError
 from core.files import read_text
+from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import mpiifacegaze_normalized as normalized
 from preprocess.face_model import EYE_CORNERS, HeadPose
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from, read_image
+from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
+from preprocess.image_files import read_image
 from preprocess.normalization import undistort_image
 from preprocess.person_file import DamagedPerson
 
@@ -187,18 +188,16 @@ class MPIIFaceGaze:
 
 
 def find_persons(raw: Path) -> tuple[Path, list[str]]:
-    """The folder that the persons are in, `raw` or its Data, and who is there. Raises FileNotFoundError."""
+    """The folder that the persons are in, `raw` or its Data, and who is there. Raises UserError."""
     for folder in (raw, raw / "Data", raw / "MPIIFaceGaze"):
         found = _persons_in(folder)
         if found:
             return folder, found
     if _shows_eyes(raw) or any((raw / part).is_dir() for part in ("Data/Original", "Original", "Evaluation Subset")):
-        raise FileNotFoundError(
-            f"--raw: {raw}: This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze."
-        )
+        raise UserError(f"--raw: {raw}: This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze.")
     around = (raw.resolve().parent, *sorted(path for path in raw.iterdir() if path.is_dir()))
     near = [folder for folder in around if _persons_in(folder) or normalized.find_persons(folder)]
-    raise FileNotFoundError(
+    raise UserError(
         f"--raw: {raw} holds neither folders p00 ... p14 nor files p00.mat ... p14.mat. Name the folder that holds "
         f"p00{f': {near[0]}' if near else ''}."
     )
@@ -219,7 +218,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = add_converter(
         subparsers,
         NAME,
-        "MPIIFaceGaze, from the raw images or the normalised .mat files",
+        COMMANDS[NAME].help,
         f"{__doc__}\n{normalized.__doc__}",
         conversion_from,
     )
@@ -228,12 +227,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """What the options of `add_parser` ask for. Raises ValueError, OSError or ImportError for what cannot be."""
+    """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     if normalized.find_persons(arguments.raw):
         return normalized.conversion_from(arguments)
     if arguments.field is not None or arguments.opposite_gaze:
-        raise ValueError("--field and --opposite-gaze are for the normalised .mat files; --raw has images.")
+        raise UserError("--field and --opposite-gaze are for the normalised .mat files; --raw has images.")
     raw, persons = find_persons(arguments.raw)
     cutter = cutter_from(arguments)
     if not arguments.given_landmarks:

@@ -20,6 +20,7 @@ from numpy import ndarray
 from core.command import UserError
 from core.files import write_text
 from core.hdf5 import open_hdf5, reading
+from preprocess.commands import COMMANDS
 from preprocess.inspect.plots import bar_chart, density_plot
 from preprocess.inspect.scan import Check, Scan
 from preprocess.inspect.verify import verdict, verify
@@ -190,7 +191,7 @@ def make_page(path: Path, out: Path, persons: int = 12, columns: int = 8, per_pe
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `report` to `python -m preprocess`."""
-    parser = subparsers.add_parser("report", help="a page with faces, arrows and label densities", description=__doc__)
+    parser = subparsers.add_parser("report", help=COMMANDS["report"].help, description=__doc__)
     parser.add_argument("file", type=Path, help="HDF5 file of patches or of aligned faces")
     parser.add_argument("--out", type=Path, default=None, help="the page (default: beside the file, .html)")
     parser.add_argument("--persons", type=int, default=12, help="rows of faces (default: 12)")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from preprocess.commands import COMMANDS
 from preprocess.conversion import json_sha256
 from preprocess.inspect.audit import audit
 from preprocess.inspect.published import compare, find_published
@@ -264,7 +265,7 @@ def verdict(checks: list[Check]) -> str:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `verify` to `python -m preprocess`."""
-    parser = subparsers.add_parser("verify", help="is this a file to train on? exit code 0 or 1", description=__doc__)
+    parser = subparsers.add_parser("verify", help=COMMANDS["verify"].help, description=__doc__)
     parser.add_argument("file", type=Path, help="HDF5 file of patches or of aligned faces")
     parser.add_argument("--dataset", default=None, help="whose published statistics to compare with (default: it says)")
     parser.add_argument("--images", type=int, default=None, metavar="N", help="look at N images a person, not at all")

@@ -5,8 +5,6 @@ aligned by the landmarks as FFHQ is. So one homography, exact for every pixel, t
 The aligned face is rendered as such, not resampled, and shows more: hair, neck, background.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import cv2

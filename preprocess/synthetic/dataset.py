@@ -13,8 +13,6 @@ image left first. Pixel coordinates are integers at the centres of pixels. Root 
 patches' file: `view` 'ffhq-aligned' and `patch_size`, 128 whatever the size of the patches written.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
@@ -35,7 +33,9 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from core.command import UserError
 from core.files import write_text
+from preprocess.commands import COMMANDS
 from preprocess.synthetic.aligned import PATCH_SIZE, render_aligned_person
 from preprocess.synthetic.samples import DOMAINS, VARIATIONS, Domain, render_person
 
@@ -132,7 +132,7 @@ def _check(
     )
     problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
     if problems:
-        raise ValueError("; ".join(problems) + ".")
+        raise UserError("; ".join(problems) + ".")
 
 
 def output_names(image_size: int, aligned_size: int | None = None) -> list[str]:
@@ -164,16 +164,16 @@ def make_dataset(
     The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
     appear only when all are complete. With several workers the caller's main module must be guarded by
     `__name__`.
-    Raises ValueError for a bad argument and FileExistsError for existing output unless `overwrite`.
+    Raises UserError for a bad argument, and for existing output unless `overwrite`.
     """
     _check(persons, samples, seed, image_size, variation, workers, aligned_size)
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: found the file {out}, expected a folder.")
+        raise UserError(f"--out: found the file {out}, expected a folder.")
     names = output_names(image_size, aligned_size)
     existing = [name for name in names if (out / name).exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{out} already holds {', '.join(existing)}; pass --overwrite to replace them.")
+        raise UserError(f"{out} already holds {', '.join(existing)}; pass --overwrite to replace them.")
     made = [p for p in (out, *out.parents) if not p.exists()]
     out.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=out))
@@ -275,7 +275,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `synthetic` to `python -m preprocess`."""
     parser = subparsers.add_parser(
         "synthetic",
-        help="procedural faces with exact labels: data without a download",
+        help=COMMANDS["synthetic"].help,
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

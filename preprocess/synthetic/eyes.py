@@ -4,8 +4,6 @@ An eye is a hole in the skin, in the skin's own frontal coordinates (so noses an
 should), behind which a ray meets a painted ball.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy import ndarray

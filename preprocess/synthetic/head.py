@@ -4,8 +4,6 @@ Head frame in mm, as in the face model of the ST-ED preprocessing: x towards ima
 head, origin between the eyes. The atlas stacks grids (head, ears, neck, long hair) of a common width.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

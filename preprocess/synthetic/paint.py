@@ -3,8 +3,6 @@
 All take x and y of the head's points in mm (head frame) and return one value, or one colour, a point.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

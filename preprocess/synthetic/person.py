@@ -1,7 +1,5 @@
 """Who a synthetic person is: proportions, colours and styles, drawn once from a seed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -4,8 +4,6 @@ The points' z-buffer tells each pixel its nearest atlas point; one Newton step o
 gives the exact place in the atlas, from which colours and normals are interpolated.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy import ndarray

@@ -1,7 +1,5 @@
 """The statistics of the synthetic files: poses, light and backgrounds, and the labels that go with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

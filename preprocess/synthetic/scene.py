@@ -5,8 +5,6 @@ Camera of the ST-ED preprocessing: 500 px focal length at 128 px, the face centr
 pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see `synthetic_head`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Shapes and noise shared by the sculptor and the painter of synthetic persons. Lengths in mm, head frame."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy import ndarray
