@@ -9,7 +9,7 @@ import torch
 
 from core.batches import PairSampler, labeled_subset
 from core.command import UserError
-from core.config_default import Config, is_set
+from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import require_writable
 from core.tracking import say
@@ -74,6 +74,11 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
         aligned_size=aligned_size,
         variation=config.synthetic_variation,
     )
+
+
+def wants_faces(config: Config) -> bool:
+    """Whether the configured redirector is one of aligned faces; for those who do not build it."""
+    return "gazecapture_aligned_file" not in ignored_by(config.redirector)
 
 
 def _embedded_size(key: str, path: Path, pattern: str) -> int:

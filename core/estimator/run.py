@@ -108,7 +108,7 @@ def prepare(config: Config) -> Run:
         build.build_estimator(spec)  # a missing one is found out before data is made
     run = Run(training, None if config.evaluate_only else start_training(training), None, [])
     require_writable(run.folder / "evaluation", spec.path_key)
-    sources.make_missing_data(config)
+    sources.make_missing_data(config, faces=sources.wants_faces(config))
     if not config.evaluate_only:
         run.train_set = sources.build_estimator_training_set(config)
         check_data(training, run.trainer, run.train_set)

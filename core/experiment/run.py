@@ -142,7 +142,7 @@ def prepare(config: Config) -> Experiment:
         raise UserError("\n".join(problems))
     require_writable(config.save_path, "save_path")
     _refuse_other_settings(config, Path(config.save_path) / "experiment.json")
-    sources.make_missing_data(config)
+    sources.make_missing_data(config, faces=sources.wants_faces(config))
     available, wanted = len(sources.build_training_set(config)), max(config.augmentation_labels)
     if wanted > available:
         raise UserError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
