@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.command import UserError
 from dataset_aligned import AlignedDataset
 from models.recrop import warp
 from preprocess.__main__ import main
@@ -188,7 +189,7 @@ def test_one_worker_and_two_write_the_same(tree: Path, tmp_path: Path):
 def test_aligned_faces_and_patches_have_recipes_of_their_own(tree: Path, tmp_path: Path):
     out, conversion = tmp_path / "out.h5", photo_conversion(tree / "photos", FaceCutter(tree / "landmarks"), focal=900)
     convert_dataset(conversion, out, workers=1)
-    with pytest.raises(FileExistsError, match="was not made with these options"):
+    with pytest.raises(UserError, match="was not made with these options"):
         convert_dataset(aligned_conversion(conversion, 128), out, workers=1)
 
 

@@ -343,7 +343,7 @@ MISTAKES = {
     "missing configuration": (lambda: None, ["none.json"], ["none.json"]),
     "missing training data": (lambda: Path("gc.h5").unlink(), [], ["gc.h5"]),
     "truncated HDF5": (lambda: _cut(Path("gc.h5")), [], ["gc.h5", "HDF5"]),
-    "labels of width 2": (lambda: _narrow_labels(Path("gc.h5")), [], ["gc.h5", "00001", "at least 4"]),
+    "labels of width 2": (lambda: _narrow_labels(Path("gc.h5")), [], ["gc.h5", "00001", "4 or more"]),
     "empty person": (lambda: _empty_person(Path("gc.h5")), [], ["gc.h5", "00001"]),
     "test file damaged": (lambda: Path("m.h5").write_text("no"), ["--mpiigaze-file", "m.h5"], ["m.h5", "HDF5"]),
     "photographs to train on": (lambda: _photographs(Path("own.h5")), ["--gazecapture-file", "own.h5"],
