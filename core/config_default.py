@@ -21,6 +21,7 @@ from core.config_types import (
     RedirectorName,
     Seed,
     Share,
+    Threads,
     Weight,
     known_of,
     setting,
@@ -178,7 +179,7 @@ class Config(BaseModel):
         "float32", "bfloat16: autocast of the networks", decides="weights"
     )
     compile: bool = _machine(False, "compile the networks before the first step", commands=REDIRECT)
-    num_threads: Natural = _machine(0, "CPU threads; 0: PyTorch's choice")
+    num_threads: Threads = _machine(0, "CPU threads; 0: PyTorch's choice")
     seed: Seed = _machine(0, "seed of every random draw", decides="weights")
     use_apex: bool = _machine(False, "no effect of its own; true is read as precision bfloat16")
 

@@ -33,12 +33,19 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
     c = config
     is_gan, latent_terms = c.redirector == "redirtrans-gan", (c.coeff_latent_loss, c.coeff_delta_loss)
     side, rest = divmod(c.image_size, 2 ** min(c.densenet_blocks + 1, 64))
-    same_path = os.path.normpath(c.gazenet_savepath) == os.path.normpath(c.eval_gazenet_savepath)
+    folders = {key: os.path.normpath(getattr(c, key)) for key in ("gazenet_savepath", "eval_gazenet_savepath")}
+    same_path = folders["gazenet_savepath"] == folders["eval_gazenet_savepath"]
+    holds_estimator = [key for key, path in folders.items() if is_set(path) and path == os.path.normpath(c.save_path)]
     embedding = c.size_0d_unit + 2 * c.num_1d_units * c.size_1d_unit + 3 * c.num_2d_units * c.size_2d_unit
     training = not c.skip_training
+    compact = {which for which in ("gazenet", "eval_gazenet") if getattr(c, f"{which}_backbone").startswith("compact")}
+    batch_of_one = "is 1, but the compact networks normalise over the images of a batch; set 2 or more."
+    shares_batch = c.estimator_real_share is not None and is_set(c.redirected_file) and not c.evaluate_only
     no_mixing = "but use_mixing is false; set use_mixing to true, or the weight to 0."
     rules: list[tuple[str, str, bool, str]] = [  # key, the other keys it depends on, broken?, problem
         ("save_path", "", not is_set(c.save_path), "names no folder; set the run's, e.g. runs/mine."),
+        ("save_path", "gazenet_savepath eval_gazenet_savepath", bool(holds_estimator),
+         f"is {' and '.join(holds_estimator)}, too: checkpoints of the run and an estimator's would mix; set another."),
         ("num_2d_units", "redirector", c.num_2d_units < 2 and not is_gan,
          f"is {c.num_2d_units}, expected at least 2: the last two are head and gaze (ST-ED.json: 4)."),
         ("densenet_blocks", "image_size redirector", (side < 2 or rest > 0) and not is_gan,
@@ -65,6 +72,21 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          is_set(c.eval_gazenet_savepath) and same_path,
          ("is gazenet_savepath: an estimator that took part in training must not judge its result, and a folder"
           " holds one estimator; set eval_gazenet_savepath to another.")),
+        ("coeff_redirection_feature_loss", "gazenet_backbone skip_training",
+         training and c.coeff_redirection_feature_loss > 0 and c.gazenet_backbone == "resnet50",
+         (f"is {c.coeff_redirection_feature_loss:g}, but gazenet_backbone is resnet50, which has no feature maps to"
+          " compare; set the weight to 0, or another backbone.")),
+        ("estimator_batch_size", "train_missing_estimators gazenet_backbone eval_gazenet_backbone",
+         c.estimator_batch_size == 1 and c.train_missing_estimators and bool(compact), batch_of_one),
+        ("estimator_batch_size", "estimator evaluate_only gazenet_backbone eval_gazenet_backbone",
+         c.estimator_batch_size == 1 and not c.evaluate_only and c.estimator in compact, batch_of_one),
+        ("estimator_real_share", "redirected_file evaluate_only estimator_batch_size",
+         shares_batch and c.estimator_batch_size == 1,
+         "shares a batch among real and redirected images, but estimator_batch_size is 1; set 2 or more."),
+        ("estimator_real_share", "redirected_file evaluate_only redirected_use",
+         shares_batch and c.redirected_use != "both",
+         (f"shares a batch among real and redirected images, but redirected_use is {c.redirected_use}; set it to both,"
+          " or estimator_real_share to null.")),
         ("coeff_l1_loss", "skip_training", training and not any(getattr(c, key) for key in _WEIGHTS),
          "and every other weight are 0, so nothing would be learned; set at least one."),
         ("size_0d_unit", "num_1d_units size_1d_unit num_2d_units size_2d_unit densenet_blocks image_size redirector",

@@ -24,7 +24,7 @@ from core.files import require_writable
 from core.record import settings_of
 from core.resume import Start, restore, start_file
 from core.run import Measuring, Run
-from core.runtime import code_revision, select_device, tune_cpu
+from core.runtime import code_revision, require_compiler, select_device, tune_cpu
 from core.tracking import say
 from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
 from dataset import GazeDataset, PersonImages
@@ -32,6 +32,8 @@ from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.recrop import CroppedEstimator
 from models.redirector import Redirector
+from models.redirtrans import check_prior
+from models.stylegan2 import num_rows
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def prepare(config: Config) -> Run:
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
     device, folder = select_device(config.device), Path(config.save_path)
     tune_cpu(config.num_threads)
+    if config.compile and not config.skip_training:
+        require_compiler(device)
     require_writable(folder, "save_path")
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
     checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
@@ -185,11 +189,23 @@ def _train_missing_autoencoder(config: Config, device: torch.device) -> None:
     if Path(config.e4e_weights).is_file():
         build.check_autoencoder(config)
         return
+    _check_missing_autoencoder(config)
     require_writable(Path(config.e4e_weights).parent, "e4e_weights")
     sources.make_missing_data(config, faces=True)
     faces = sources.open_faces(config, sources.TRAIN)
+    sources.build_batches(config, faces, 0, device)  # too few samples is found out now
     estimator = _estimators(config, True, None, None, device).get("gazenet")
     build.train_missing_autoencoder(config, faces, estimator, device)
+
+
+def _check_missing_autoencoder(config: Config) -> None:
+    """Raises UserError if it cannot be trained, or the redirector not be built around it then."""
+    check_prior(config.layer_weights_prior, num_rows(config.face_size))
+    if config.gazenet_backbone == "resnet50" and build.needs_training_estimator(config, wants_codes=True):
+        raise UserError(
+            "gazenet_backbone: resnet50 has no feature maps, which the training of e4e_weights (train_missing_pair) "
+            "compares. Set another."
+        )
 
 
 def _ignored(config: Config) -> Iterator[str]:

@@ -34,6 +34,19 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def require_compiler(device: torch.device) -> None:
+    """Compile something small.
+
+    Raises UserError where `compile` cannot work: on a CPU for want of a C++ compiler, on a GPU of Triton or its.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        remedy = "Install what is missing, or set it to false."
+        raise UserError("compile", f"PyTorch cannot compile for {device} here ({reason})", remedy=remedy) from error
+
+
 def tune_cpu(num_threads: int) -> None:
     """Set the threads of PyTorch's CPU operations, 0 leaves PyTorch's choice; keep freed memory for the next step.
 

@@ -79,10 +79,9 @@ class Deprojector(nn.Module):
             }
         )
         self.layer_weights = nn.ParameterDict()
+        check_prior(prior or {}, rows)
         for factor in factors:
             start = list((prior or {}).get(factor.name, [1.0] * rows))
-            if len(start) != rows:
-                raise UserError(f"prior of '{factor.name}': {len(start)} layer weights, expected {rows}.")
             self.layer_weights[factor.name] = nn.Parameter(torch.tensor(start, dtype=torch.float32))
 
     def forward(self, embeddings: Mapping[str, Tensor]) -> Tensor:
@@ -238,6 +237,13 @@ class ReDirTransGAN(ReDirTrans):
     def generate(self, code: Tensor) -> Tensor:
         """W+ (B, rows, D) to (B, 3, image_size, image_size), the same image each time; gradients flow to the code."""
         return resized(self.decoder.synthesis(code, noise="stored"), self.image_size)
+
+
+def check_prior(prior: Mapping[str, Sequence[float]], rows: int) -> None:
+    """Raises UserError if a factor's prior is not one weight a row."""
+    for factor, weights in prior.items():
+        if len(weights) != rows:
+            raise UserError(f"layer_weights_prior: {len(weights)} weights of '{factor}', expected {rows}, one a row.")
 
 
 def _remainder(encoding: Encoding) -> Tensor:

@@ -173,12 +173,16 @@ class ToRGB(nn.Module):
         return image if rgb is None else image + self.upsample(rgb)
 
 
+def num_rows(size: int) -> int:
+    """Rows of W+ of a generator of images of `size` px: two for each resolution from 4 px up."""
+    return 2 * int(math.log2(size)) - 2
+
+
 class Generator(Freezable):
     """StyleGAN2 for square images of a power of two from 32 to 1024.
 
     Resolution r has min(max_channels, 16384 channel_multiplier / r) channels.
-    num_rows: rows of W+, 2 log2(size) - 2; row i steers convolution i and the RGB layer before it, the last row the
-    last RGB layer.
+    num_rows: of W+; row i steers convolution i and the RGB layer before it, the last row the last RGB layer.
     checkpointing: in training, keep each convolution's input only and compute the rest again: less memory, more time.
     Raises ValueError for another size.
     """
@@ -198,7 +202,7 @@ class Generator(Freezable):
         self.size, self.style_dim, self.checkpointing = size, style_dim, checkpointing
         sides = [2**i for i in range(2, int(math.log2(size)) + 1)]
         channels = [min(max_channels, int(16384 * channel_multiplier / side)) for side in sides]
-        self.num_rows = 2 * len(sides)
+        self.num_rows = num_rows(size)
         layers = (MappingLayer(style_dim, style_dim, lr_mul=0.01) for _ in range(num_mapping))
         self.style = nn.Sequential(PixelNorm(), *layers)
         self.input = nn.ParameterDict({"input": torch.randn(1, channels[0], 4, 4)})

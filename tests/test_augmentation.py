@@ -131,6 +131,14 @@ def test_without_numbers_of_labels_there_is_no_experiment(setup: Path, capsys: p
         (["--augmentation-variants", '{"a<5": {}, "a>5": {}}'], "two names"),
         (["--augmentation-variants", '{"a": {"redirected_file": "x.h5"}}'], "a: redirected_file"),
         (["--evaluate-only"], "evaluate_only"),
+        (["--estimator-batch-size", "1"], "--estimator-batch-size is 1"),
+        (
+            ["--augmentation-variants", '{"a": {"estimator_batch_size": 1}}'],
+            "variants\\['a'\\]: 'estimator_batch_size' is",
+        ),
+        (["--augmentation-variants", '{"a": {"estimator_batch_size": 99}}'], "variants\\['a'\\]: 6 real and at most 6"),
+        (["--augmentation-variants", '{"a": {"redirected_unlabeled_samples": 7}}'], "asked for beside 6 .* at most 6"),
+        (["--augmentation-variants", '{"a": {"estimator_real_share": 0.5, "redirected_use": "real"}}'], "is real"),
         (["--skip-training", "--load-step", "2"], "skip_training, load_step: the experiment trains"),
     ],
 )

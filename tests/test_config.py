@@ -94,6 +94,7 @@ PUBLISHED_FILES: dict[str, dict[str, Any]] = {
         "num_labeled_samples": 5000,
     },
 }  # fmt: skip
+COMPACT = {"eval_gazenet_backbone": "compact-residual", "estimator_batch_size": 1}
 USABLE = {"save_path": "runs/test", "gazecapture_file": "data/some.h5", "num_2d_units": 2}
 
 
@@ -276,6 +277,8 @@ def test_a_whole_number_is_accepted_for_a_float(write: Files) -> None:
         ('"save_path": 3', "'save_path' is 3, expected text"),
         ('"columbia_is_bgr": 0', "'columbia_is_bgr' is 0, expected true or false, or null"),
         ('"pick_at_least_per_person": 0', "is 0, expected a whole number of at least 1, or null"),
+        ('"num_threads": 10000000000', "is 10000000000, expected a whole number of at least 0 and at most 1024"),
+        ('"estimator_real_share": 1.0', "is 1.0, expected a number above 0 and below 1, or null"),
         ('"synthetic_persons": 5', "'synthetic_persons' is 5, expected a whole number of at least 6"),
         ('"growth_rate": [1]', "'growth_rate' is [1], expected"),
         ('"lr": 0.1', "a.json: lr is derived: batch_size x base_learning_rate; set base_learning_rate"),
@@ -413,6 +416,15 @@ def test_no_config_file_at_all_is_told_what_to_do() -> None:
          "eval_gazenet_savepath", "an estimator that took part in training must not judge"),
         ({key: 0 for key in Config.model_fields if key.startswith("coeff_")}, "coeff_l1_loss", "nothing would be"),
         ({"densenet_blocks": 1, "size_0d_unit": 8}, "size_0d_unit", "fewer than the 32 x 32 innermost map"),
+        ({"gazenet_savepath": "runs//test"}, "save_path", "is gazenet_savepath, too"),
+        ({"gazenet_backbone": "resnet50", "coeff_redirection_feature_loss": 2}, "coeff_redirection_feature_loss",
+         "is 2, but gazenet_backbone is resnet50, which has no feature maps"),
+        (COMPACT | {"estimator": "eval_gazenet"}, "estimator_batch_size", "normalise over the images of a batch"),
+        (COMPACT | {"train_missing_estimators": True}, "estimator_batch_size", "set 2 or more"),
+        ({"redirected_file": "r.h5", "estimator_real_share": 0.5, "estimator_batch_size": 1}, "estimator_real_share",
+         "but estimator_batch_size is 1"),
+        ({"redirected_file": "r.h5", "estimator_real_share": 0.5, "redirected_use": "real"}, "estimator_real_share",
+         "but redirected_use is real"),
     ],
 )  # fmt: skip
 def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: str) -> None:
@@ -429,10 +441,25 @@ def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: 
         {"image_size": 256, "densenet_blocks": 6},
         {"eval_gazenet_backbone": "vgg16"},  # neither estimator is given
         {"lr_warmup_steps": 10, "num_training_steps": 10},
+        COMPACT,  # nobody trains the estimator that measures
+        COMPACT | {"estimator": "eval_gazenet", "evaluate_only": True},
+        {"estimator_batch_size": 1, "train_missing_estimators": True},  # of vgg16 and resnet50
+        {"gazenet_backbone": "resnet50", "coeff_redirection_feature_loss": 2, "skip_training": True, "load_step": 1},
+        {"estimator_real_share": 0.5, "redirected_use": "real"},  # there is no redirected data set
+        {"estimator_real_share": 0.5, "redirected_use": "real", "redirected_file": "r.h5", "evaluate_only": True},
     ],
 )
 def test_what_only_looks_like_a_contradiction_is_accepted(settings: dict[str, Any]) -> None:
     assert contradictions(Config(**(USABLE | settings))) == []
+
+
+def test_a_command_is_not_refused_for_what_only_another_does(write: Files) -> None:
+    file = write(**USABLE, gazenet_backbone="compact", eval_gazenet_backbone="compact-residual", estimator_batch_size=1)
+    assert load_config([file], unused=unused_by("train")).estimator_batch_size == 1  # no estimator is trained
+    with pytest.raises(UserError, match="estimator_batch_size"):
+        load_config([file], unused=unused_by("estimator"))
+    run = {"save_path": ".", "lr_warmup_steps": 9, "num_training_steps": 1, "coeff_identity_loss": 1}
+    assert load_config([write(**USABLE | run)], unused=unused_by("estimator")).lr_warmup_steps == 9
 
 
 def test_use_apex_is_read_as_bfloat16_with_a_warning(write: Files) -> None:

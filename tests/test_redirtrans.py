@@ -87,7 +87,7 @@ def test_a_layer_weight_of_0_leaves_its_row_alone() -> None:
 
 
 def test_a_prior_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="prior of 'gaze': 2 layer weights, expected 4"):
+    with pytest.raises(ValueError, match="layer_weights_prior: 2 weights of 'gaze', expected 4"):
         Deprojector(EDITED, 4, 6, hidden=8, prior={"gaze": [1.0, 1.0]})
 
 

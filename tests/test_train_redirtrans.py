@@ -255,6 +255,7 @@ def test_around_a_small_pair_the_gan_redirects_persons_it_never_saw(
     assert means["l1"]["mean"] < means["l1_no_redirection"]["mean"]
 
 
+NEW_PAIR = ["--train-missing-pair", "--e4e-weights", "new.pt"]
 MISTAKES = {
     "no pair": (["--e4e-weights", "."], "--e4e-weights names no file, but redirtrans-gan needs e4e_ffhq_encode.pt"),
     "missing pair": (["--e4e-weights", "none.pt"], "e4e_weights: none.pt"),
@@ -270,7 +271,16 @@ MISTAKES = {
     "mixing": (["--coeff-disentangle-embedding-loss", "1"], "re-encodes images"),
     "mirror": (["--mirror-augmentation"], "cannot be mirrored"),
     "redirected data": (["--store-redirect-dataset"], "makes aligned faces"),
-    "prior": (["--layer-weights-prior", '{"gaze": [1, 1]}'], "prior of 'gaze': 2 layer weights, expected 8"),
+    "prior": (["--layer-weights-prior", '{"gaze": [1, 1]}'], "layer_weights_prior: 2 weights of 'gaze', expected 8"),
+    "prior for networks to be trained": (
+        [*NEW_PAIR, "--layer-weights-prior", '{"gaze": [1, 1]}'],
+        "layer_weights_prior: 2 weights of 'gaze', expected 10",
+    ),
+    "no features for networks to be trained": (
+        [*NEW_PAIR, "--gazenet-backbone", "resnet50"],
+        "gazenet_backbone: resnet50 has no feature maps",
+    ),
+    "too few samples for networks to be trained": ([*NEW_PAIR, "--batch-size", "50"], "fewer than a batch of 50"),
     "prior of whom": (["--layer-weights-prior", '{"nose": [1]}'], "--layer-weights-prior names nose, expected"),
     "GAN term elsewhere": (["--redirector", "st-ed"], "redirtrans-gan's; set them 0"),
 }
@@ -285,4 +295,4 @@ def test_mistakes_end_with_one_message_and_leave_nothing(
     assert main(["gan.json", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
-    assert not (gan / "run").exists()
+    assert not (gan / "run").exists() and not list(gan.glob("new.pt*"))

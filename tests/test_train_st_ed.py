@@ -369,6 +369,13 @@ MISTAKES = {
     "nothing to train": (lambda: None, [f"--{name}=0" for name in WEIGHT_FLAGS],
                          ["--coeff-l1-loss", "every other weight"]),
     "batch larger than the data": (lambda: None, ["--batch-size", "50"], ["gc.h5", "12", "50"]),
+    "features of a network without": (lambda: None,
+                                      ["--gazenet-backbone", "resnet50", "--coeff-redirection-feature-loss", "1"],
+                                      ["--coeff-redirection-feature-loss is 1", "no feature maps"]),
+    "an estimator of one image a batch": (lambda: None, ["--train-missing-estimators", "--estimator-batch-size", "1"],
+                                          ["--estimator-batch-size is 1", "set 2 or more"]),
+    "an estimator's folder for the run": (lambda: None, ["--save-path", "train"],
+                                          ["--save-path is gazenet_savepath, too"]),
     "more labels than data": (lambda: None, ["--semi-supervised", "--num-labeled-samples", "99"], ["99", "12"]),
 }  # fmt: skip
 
@@ -386,6 +393,19 @@ def test_a_mistake_gets_one_clear_message_and_nothing_is_written(
     for fragment in fragments:
         assert fragment in message, message
     assert sorted(path for path in setup.rglob("*")) == before
+
+
+def test_compile_without_a_compiler_is_refused(
+    setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch._inductor import config as inductor
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(setup / "cache"))
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nowhere/g++"))
+    assert main(["config.json", "--compile"]) == 2
+    message = capsys.readouterr().err
+    assert "error: compile: PyTorch cannot compile for cpu here" in message and "/nowhere/g++" in message
+    assert not (setup / "run").exists()
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,11 @@ def vary_colours(image: Tensor, amount: float, generator: torch.Generator) -> Te
     return image * contrast.to(image.device) + brightness.to(image.device)
 
 
+def real_of_batch(share: float, batch_size: int) -> int:
+    """Real images of a batch, at least one, of which at least one is redirected."""
+    return min(max(1, round(share * batch_size)), batch_size - 1)
+
+
 def training_state(folder: Path) -> Path:
     """Everything that a stopped training goes on from; it is there as long as the training is not finished."""
     return folder / "checkpoints" / "training_state.pt"
@@ -198,7 +203,7 @@ class EstimatorTrainer:
 
         if settings.real_share is None:
             return batches(np.arange(len(used)), settings.batch_size)
-        num_real = min(max(1, round(settings.real_share * settings.batch_size)), settings.batch_size - 1)
+        num_real = real_of_batch(settings.real_share, settings.batch_size)
         if not isinstance(dataset, MixedImages):
             raise ValueError(f"{dataset.path}: real_share is of data that says which of its images are real")
         real = dataset.is_real[used]

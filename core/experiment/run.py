@@ -13,10 +13,12 @@ from pathlib import Path
 
 from core import build, sources
 from core.command import DONE, UserError
-from core.config_default import Config, fixed_in_experiment
+from core.config_default import Config, fixed_in_experiment, unused_by
 from core.config_rules import contradictions
+from core.config_types import Command
 from core.estimator import run as estimator
 from core.estimator.train import is_trained
+from core.estimator.trainer import real_of_batch
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.facts import differences, refuse_differences
 from core.files import file_sha256, read_json, read_text, require_writable, write_json
@@ -136,7 +138,7 @@ def prepare(config: Config) -> Experiment:
 
     Raises UserError or OSError with a message for the user.
     """
-    problems = [f"'{key}' {problem}" for key, problem in contradictions(config)]
+    problems = _contradictions(config) or _contradictions_of_stages(config)
     problems += _problems_of_experiment(config)
     if problems:
         raise UserError("\n".join(problems))
@@ -146,8 +148,52 @@ def prepare(config: Config) -> Experiment:
     available, wanted = len(sources.build_training_set(config)), max(config.augmentation_labels)
     if wanted > available:
         raise UserError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
+    for name in config.augmentation_variants:
+        _check_number_of_images(config, name, available)
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]
     return Experiment(config, cells)
+
+
+def _contradictions(config: Config) -> list[str]:
+    """Of the settings as they are given."""
+    return [f"'{key}' {problem}" for key, problem in contradictions(config, unused_by("experiment"))]
+
+
+def _contradictions_of_stages(config: Config) -> list[str]:
+    """Of the settings that each stage will have."""
+    cell = Cell(config, max(config.augmentation_labels), seed=0)
+    stages: list[tuple[str, Config, Command]] = [
+        ("", cell.estimator(BASELINE), "estimator"),
+        ("", cell.redirector(), "train"),
+    ]
+    for name in config.augmentation_variants:
+        where = f"augmentation_variants[{name!r}]: "
+        stages += [(where, cell.redirection(name), "train"), (where, cell.estimator(name), "estimator")]
+    found: dict[tuple[str, str], str] = {}  # what is said of the settings for all is not said of each variant, too
+    for where, settings, command in stages:
+        for problem in contradictions(settings, unused_by(command)):
+            found.setdefault(problem, where)
+    return [f"{where}'{key}' {problem}" for (key, problem), where in found.items()]
+
+
+def _check_number_of_images(config: Config, variant: str, available: int) -> None:
+    """Raises UserError if a variant asks for more images than there are, or can never fill a batch."""
+    for num_labels in config.augmentation_labels:
+        own = Cell(config, num_labels, seed=0).estimator(variant)
+        where, unlabeled = f"augmentation_variants[{variant!r}]", own.redirected_unlabeled_samples
+        if num_labels + unlabeled > available:
+            raise UserError(
+                f"{where}: {unlabeled} redirected_unlabeled_samples asked for beside {num_labels} labelled ones, "
+                f"{available} samples in the data. Set at most {available - num_labels}."
+            )
+        redirected, size = (num_labels + unlabeled) * own.redirected_per_sample, own.estimator_batch_size
+        most = {"real": num_labels, "redirected": redirected, "both": num_labels + redirected}[own.redirected_use]
+        num_real = 0 if own.estimator_real_share is None else real_of_batch(own.estimator_real_share, size)
+        if most < size or num_labels < num_real or (num_real and redirected < size - num_real):
+            raise UserError(
+                f"{where}: {num_labels} real and at most {redirected} redirected images with {num_labels} labels do "
+                f"not fill a batch of {size} as asked for. Lower estimator_batch_size, or make more."
+            )
 
 
 def _problems_of_experiment(config: Config) -> list[str]:
