@@ -285,6 +285,8 @@ MISTAKES = {
                                      ["r.h5: 4 redirected images, fewer than the 6", "estimator_real_share 0.25"]),
     "fewer images than a batch": (lambda: None, ["--estimator-batch-size", "30"],
                                   ["20 labelled images", "30", "estimator_batch_size"]),
+    "a batch of one": (lambda: None, ["--estimator-batch-size", "1"],
+                       ["estimator_batch_size: 1, but a 'compact' estimator", "expected at least 2"]),
     "no such weights": (lambda: None, ["--gazenet-backbone", "vgg16", "--estimator-init", "w.pth"],
                         ["estimator_init: w.pth", "no such file", "https://download.pytorch.org", "none"]),
     "bad weights": (lambda: torch.save({"conv.weight": torch.zeros(2)}, "w.pth"),
