@@ -28,8 +28,6 @@ from models.load_pretrained_model import (
     find_imagenet_weights,
 )
 
-OF_BATCHES = ("compact", "compact-residual")  # backbones that see no image alone in training
-
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -78,7 +76,6 @@ def start_training(training: Training) -> EstimatorTrainer | None:
     if there is not None and not training.resume:
         raise UserError(f"resume is false, but {there} is there. Choose another {spec.path_key}, or remove it.")
     if state.is_file():
-        _require_batch(settings)
         return _resumed(training)
     last = estimator_checkpoint(spec.path, settings.num_steps)
     if last.is_file():
@@ -91,15 +88,7 @@ def start_training(training: Training) -> EstimatorTrainer | None:
             f"{spec.path_key}: {found} is there, but it is not of this training ({settings.num_steps} steps). Choose "
             "another folder, or remove it; to measure it, use --evaluate-only."
         )
-    _require_batch(settings)
     return _begun(training)
-
-
-def _require_batch(settings: EstimatorSettings) -> None:
-    """Raises UserError if a batch is too small for BatchNorm over single numbers, as the compact networks have it."""
-    if settings.batch_size == 1 and settings.backbone in OF_BATCHES:
-        found = f"1, but a '{settings.backbone}' estimator is trained by the statistics of a batch"
-        raise UserError("estimator_batch_size", found, "at least 2", "Set more.")
 
 
 def _begun(training: Training) -> EstimatorTrainer:
