@@ -110,7 +110,8 @@ class AlignedDataset(GazeDataset):
             scaled = homography / np.linalg.norm(homography, axis=(1, 2), keepdims=True)
             volume = np.abs(np.linalg.det(scaled))
         self._require(person, "homographies that cannot be inverted", ~(volume > 1e-12))  # NaN, too
-        self._require(person, "points that are not finite", ~np.isfinite(points.reshape(-1, 10)).all(axis=1))
+        is_odd = np.asarray(~np.isfinite(points).all(axis=(1, 2)))
+        self._require(person, "points that are not finite", is_odd)
         crop = _to_unit(size) @ np.linalg.inv(homography) @ np.linalg.inv(_to_unit(int(self._patch_size)))
         return crop / crop[:, 2:, 2:], (2 * points + 1) / size - 1
 
