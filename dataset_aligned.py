@@ -109,9 +109,9 @@ class AlignedDataset(GazeDataset):
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = homography / np.linalg.norm(homography, axis=(1, 2), keepdims=True)
             volume = np.abs(np.linalg.det(scaled))
-        is_bad = np.asarray(~(volume > 1e-12))  # NaN, too
-        self._require(person, "homographies that cannot be inverted", is_bad)
-        self._require(person, "points that are not finite", ~np.isfinite(points.reshape(-1, 10)).all(axis=1))
+        self._require(person, "homographies that cannot be inverted", np.asarray(~(volume > 1e-12)))  # NaN, too
+        is_odd = np.asarray(~np.isfinite(points).all(axis=(1, 2)))
+        self._require(person, "points that are not finite", is_odd)
         crop = _to_unit(size) @ np.linalg.inv(homography) @ np.linalg.inv(_to_unit(int(self._patch_size)))
         return crop / crop[:, 2:, 2:], (2 * points + 1) / size - 1
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from core.command import UserError
+from core.facts import differences
 from core.hdf5 import DamagedFile, Table, layout_problems, open_hdf5, persons_in, reading
 from core.person_parts import Disk, Facts, PersonParts, is_whole, said_where_full, write_whole
 from core.persons_file import PersonsFile
@@ -51,7 +52,7 @@ def is_complete(path: Path, facts: Facts | None) -> bool:
     elif not found.get("complete"):
         why = "was not finished by this code"
     else:
-        different = [key for key, value in facts.items() if found.get(key) != value]
+        different = differences({key: found[key] for key in facts if key in found}, facts)
         if not different:
             return True
         why = f"was made with other values of {', '.join(different)}"

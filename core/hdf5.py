@@ -207,42 +207,50 @@ def _require_sound_strings(path: Path, file: h5py.File) -> None:
 
     They lie in heaps, which the root's header points to. The free part of a heap says how long it is, and where it
     says 0, as of zeroed or moved bytes, HDF5 (up to 2.0 at least) does not get past it, nor does Ctrl-C get to Python.
+    Attributes that are not in the header itself, as h5py writes them by default, are not looked at.
     """
-    base, size = file.userblock_size, path.stat().st_size
+    base, size, info = file.userblock_size, path.stat().st_size, h5py.h5o.get_info(file.id)
     with path.open("rb", buffering=0) as raw:
-        for block in _header_blocks(raw, base, h5py.h5o.get_info(file.id)):
-            for shift in range(min(8, len(block))):
-                numbers = np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift)
-                for address in set(numbers[(numbers > 0) & (numbers < size)].tolist()):
-                    if _is_endless_heap(raw, base + address):
+        blocks = _header_blocks(raw, base, info)
+        for block in blocks:
+            for address in _pointers(block, size):
+                start = _read(raw, base + address, 16).ljust(16, b"\0")
+                if start.startswith(b"GCOL\1"):
+                    if _is_endless(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0])):
                         raise OSError("the strings of its attributes are damaged")
+                elif start.startswith(b"OCHK") and len(blocks) < info.hdr.nchunks:
+                    blocks.append(_read(raw, base + address, info.hdr.space.total))
 
 
-def _header_blocks(raw: io.FileIO, base: int, info: Any) -> Iterator[bytes]:
-    """The root's header: of the version that h5py and MATLAB write by default all of it, of others the first part."""
-    start = _read(raw, base + info.addr, 16)
-    if start[:1] != b"\1":
-        yield _read(raw, base + info.addr, info.hdr.space.total)
-        return
-    places = [(info.addr + 16, struct.unpack_from("<I", start, 8)[0])]
-    for _ in range(info.hdr.nchunks):
-        if not places:
-            return
+def _header_blocks(raw: io.FileIO, base: int, info: Any) -> list[bytes]:
+    """The root's header, which may go on elsewhere: in version 2 its further blocks begin with 'OCHK'."""
+    start = _read(raw, base + info.addr, 16).ljust(16, b"\0")
+    if start.startswith(b"OHDR"):
+        return [_read(raw, base + info.addr, info.hdr.space.total)]
+    places, blocks = [(info.addr + 16, struct.unpack_from("<I", start, 8)[0])], list[bytes]()
+    while places and len(blocks) < info.hdr.nchunks:
         address, length = places.pop()
         block, at = _read(raw, base + address, length), 0
-        yield block
+        blocks.append(block)
         while at + 24 <= len(block):
             kind, size = struct.unpack_from("<HH", block, at)
-            if kind == 0x10:  # the header goes on elsewhere
+            if kind == 0x10:  # where it goes on
                 places.append(struct.unpack_from("<QQ", block, at + 8))
             at += 8 + size
+    return blocks
 
 
-def _is_endless_heap(raw: io.FileIO, address: int) -> bool:
-    start, at = _read(raw, address, 16), 16
-    if start[:5] != b"GCOL\1":
-        return False
-    heap = _read(raw, address, struct.unpack_from("<Q", start, 8)[0])
+def _pointers(block: bytes, size: int) -> set[int]:
+    """All that may point to a place in a file of this size."""
+    found: set[int] = set()
+    for shift in range(min(8, len(block))):
+        numbers = np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift)
+        found.update(numbers[(numbers > 0) & (numbers < size)].tolist())
+    return found
+
+
+def _is_endless(heap: bytes) -> bool:
+    at = 16
     while at + 16 <= len(heap):
         index, size = struct.unpack_from("<H6xQ", heap, at)
         step = 16 + (size + 7) // 8 * 8 if index else size

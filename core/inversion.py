@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from core.command import UserError
+from core.facts import differences, refuse_differences
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.person_parts import Facts, part_file, remove_left, said_where_full, write_whole
 from core.runtime import stop_on_signal
@@ -200,12 +201,8 @@ def _is_done(path: Path, facts: Facts, names: Sequence[str], count: int) -> bool
         return False
     with open_hdf5(path) as file, reading(path):
         found = dict(file.attrs)
-    different = sorted(key for key in facts.keys() | found.keys() if facts.get(key) != found.get(key))
-    if different:
-        raise UserError(
-            f"{path}: these W+ codes were made with other values of {', '.join(different)}. "
-            "Move or remove the folder, or choose another one."
-        )
+    remedy = "Move or remove the folder, or choose another one."
+    refuse_differences(differences(found, facts), str(path), "these W+ codes were made", remedy)
     return True
 
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import h5py
 
 from core.command import UserError
+from core.facts import differences
 from core.files import atomic_write, read_json, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.tracking import say
@@ -165,14 +166,12 @@ class PersonParts:
     Until the end both copies take room on the disk. Raises UserError where the folder cannot be read.
     """
 
-    def __init__(
-        self, out: Path, facts: Facts, differences: Callable[[Mapping, Mapping], list[str]] | None = None
-    ) -> None:
+    def __init__(self, out: Path, facts: Facts, differences: Callable[[Facts, Facts], list[str]] = differences) -> None:
         self.out, self.folder = out, _folder(out)
         before = self._facts_before()
         if before != facts:
             if before is not None:
-                names = ", ".join((differences or _differences)(before, facts))
+                names = ", ".join(differences(before, facts))
                 say(f"{self.folder}: begun with other values of {names}; starting over.")
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True)
@@ -216,7 +215,3 @@ def remove_parts(out: Path) -> None:
 
 def _folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.parts")
-
-
-def _differences(before: Mapping, now: Mapping) -> list[str]:
-    return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from core import facts
 from core.command import UserError
 from core.person_parts import Facts
 
@@ -27,8 +28,7 @@ def differences(found: Facts, expected: Facts) -> list[str]:
         outside = {key: value for key, value in values.items() if key not in ("options", "fingerprints")}
         return {**outside, **inside[0], **inside[1]}
 
-    a, b = told(found), told(expected)
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    return sorted(facts.differences(told(found), told(expected)))
 
 
 def places(raw: Path | None, landmarks: Path | None) -> dict[str, str]:
