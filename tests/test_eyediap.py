@@ -1,6 +1,7 @@
 """EYEDIAP from generated trees in the official layout: videos, tables by frame, frames of reference, damaged trees."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -341,6 +342,92 @@ def test_a_video_that_is_cut_short_gives_its_first_frames_and_one_line(tree: Pat
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1_A")]
     assert len(said) == 1 and "1_A_DS_S: video ends before its annotation (rgb_vga.mov has " in said[0]
     assert read_person(out, "1")["name"][-2:] == ["1_A_DS_S/rgb_vga/000000", "1_A_DS_S/rgb_vga/000015"]
+
+
+# Damaged packets.
+
+
+def write_in(codec: str, **options: str) -> Callable:
+    """A function like `write_video`, whose pictures stay until the next one and always move a little."""
+
+    def write(path: Path, images: dict[int, ndarray], size: tuple[int, int], frames: int = FRAMES) -> None:
+        with av.open(str(path), "w", format="mov", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream(codec, rate=30, options=options)
+            stream.height, stream.width = size
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for i in range(frames):
+                image = np.roll(images[STEP * min(round(i / STEP), len(images) - 1)], i % 3, 0)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+    return write
+
+
+CODECS = {
+    "key frames only": write_in("mpeg4", g="1", qmin="1", qmax="2"),
+    "MPEG-4": write_in("mpeg4", g="10", qmin="1", qmax="2"),
+    "MPEG-4 with B frames": write_in("mpeg4", g="10", bf="2", qmin="1", qmax="2"),
+    "MJPEG": write_in("mjpeg", qmin="1", qmax="2"),
+    "H.264": write_in("libx264", crf="12", g="10", bf="2"),
+}
+
+
+def spoil(path: Path, packet: int, start: float = 0.0, stop: float = 1.0, what: str = "zeros") -> None:
+    """Overwrite a part of a packet, which keeps its length."""
+    with av.open(str(path)) as container:
+        position, size = [(p.pos, p.size) for p in container.demux(container.streams.video[0]) if p.size][packet]
+    data = bytearray(path.read_bytes())
+    first, last = position + int(size * start), position + int(size * stop)
+    data[first:last] = bytes(last - first) if what == "zeros" else np.random.default_rng(0).bytes(last - first)
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, person = tmp_path_factory.mktemp("films"), make_person()
+    images = {STEP * i: photograph(person, shot) for i, shot in enumerate(shots_of(0))}
+    for codec, write in CODECS.items():
+        write(folder / f"{codec}.mov", images, (VGA.height, VGA.width))
+    return {codec: folder / f"{codec}.mov" for codec in CODECS}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    ("start", "stop", "what"),
+    [(0, 1, "zeros"), (0, 1, "noise"), (0.4, 0.8, "zeros"), (0.3, 0.9, "noise")],
+    ids=["zeros", "noise", "zeros inside", "noise inside"],
+)
+def test_after_a_damaged_packet_frames_keep_their_numbers_and_wrong_ones_are_told(
+    films: dict[str, Path], tmp_path: Path, codec: str, start: float, stop: float, what: str
+):
+    good = [frame.image.astype(int) for frame in read_video(films[codec], 1)]
+    path = shutil.copy(films[codec], tmp_path)
+    spoil(Path(path), 7, start, stop, what)
+    found = list(read_video(Path(path), 1))
+    assert [frame.number for frame in found] == list(range(FRAMES))
+    damaged = [frame.number for frame in found if frame.damaged]
+    assert damaged and set(damaged) <= ({7} if codec in ("key frames only", "MJPEG") else set(range(4, 20)))
+    for frame in found:
+        assert (frame.image is None) == frame.damaged
+        if not frame.damaged:
+            np.testing.assert_array_equal(frame.image, good[frame.number])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_frame_of_a_good_video_is_called_damaged(films: dict[str, Path], codec: str):
+    found = list(read_video(films[codec], 2))
+    assert [frame.number for frame in found] == list(range(FRAMES)) and not any(frame.damaged for frame in found)
+    assert [frame.number for frame in found if frame.image is not None] == list(range(0, FRAMES, 2))
+
+
+@pytest.mark.parametrize(("packet", "lost"), [(7, None), (15, 15)])
+def test_a_damaged_frame_is_counted_and_the_session_goes_on(tree: Path, packet: int, lost: int | None, capsys):
+    spoil(tree / "Data/1_A_DS_S/rgb_vga.mov", packet)
+    out = run(tree, "--persons", "1")
+    names = [name for name in read_person(out, "1")["name"] if name.startswith("1_A_DS_S")]
+    assert names == [f"1_A_DS_S/rgb_vga/{frame:06d}" for frame in (0, 15, 30) if frame != lost]
+    assert left_out(out).get("frame is damaged", 0) == int(lost is not None)
+    assert ("1_A_DS_S/rgb_vga/000015: frame is damaged\n" in capsys.readouterr().out) == (lost is not None)
 
 
 def no_video(folder: Path) -> None:

@@ -10,6 +10,7 @@ head_pose.txt of the world. Metres. No distortion is published: none is taken.
 The head's pose comes from landmarks. Where these find no face the published pose serves, which is counted;
 --given-head-pose takes it alone. Its place is then by the middle of the tracked eyeballs, whose centres are taken as
 6 mm behind the corners of the eyes. A face found elsewhere than the tracked one is left out.
+A damaged frame keeps its number and is left out, with those that are predicted from it.
 Frames without a target are left out, and so are those that the annotated gaze states say are blinks or distracted;
 sessions of the kinds DS have no such states.
 Source: Funes Mora, Monay and Odobez, ETRA 2014, and the notes that come with the data.
@@ -142,10 +143,12 @@ class EYEDIAP:
         recording, length = read_recording(session, self.video), 0
         for where, why in recording.problems:
             yield LeftOut(f"{session.name}/{where}", "row cannot be read", why, damaged=True)
-        for index, image in read_video(path, self.every):
-            length = index + 1
-            if image is not None:
-                yield self._frame(recording, index, image)
+        for frame in read_video(path, self.every):
+            length = frame.number + 1
+            if frame.image is not None:
+                yield self._frame(recording, frame.number, frame.image)
+            elif frame.damaged and frame.number % self.every == 0:
+                yield LeftOut(f"{session.name}/{self.video}/{frame.number:06d}", "frame is damaged", damaged=True)
         missing = [i for i in recording.targets if i >= length and i % self.every == 0]
         if missing:
             detail = f"{path.name} has {length} frames that can be read, targets go on to {max(missing)}"
@@ -195,9 +198,11 @@ def _beside(a: ndarray, b: ndarray) -> float:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `eyediap` to `python -m preprocess`."""
     parser = add_converter(subparsers, NAME, COMMANDS[NAME].help, __doc__, conversion_from)
-    some = {"nargs": "+", "metavar": "KIND"}
-    parser.add_argument("--targets", choices=TARGETS, default=["DS", "CS"], help="kinds of target (DS CS)", **some)
-    parser.add_argument("--heads", choices=HEADS, default=["S", "M"], help="static, moving (S M)", **some)
+    for flag, kinds, default, about in (
+        ("--targets", TARGETS, ["DS", "CS"], "kinds of target (DS CS)"),
+        ("--heads", HEADS, ["S", "M"], "static, moving (S M)"),
+    ):
+        parser.add_argument(flag, choices=kinds, default=default, help=about, nargs="+", metavar="KIND")
     parser.add_argument("--video", choices=VIDEOS, default="rgb_vga", help="(%(default)s)")
     parser.add_argument("--given-head-pose", action="store_true", help="use the published head pose; no landmarks")
     parser.set_defaults(frames_every=EVERY)

@@ -4,15 +4,22 @@ Nothing here knows faces; lengths are as the files have them (metres), but for c
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
 from core.files import read_text
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 VIDEOS = ("rgb_vga", "rgb_hd")
 _SESSION = re.compile(r"(\d{1,2})_([AB])_(DS|CS|FT)_([SM])")
@@ -64,7 +71,7 @@ def find_sessions(raw: Path) -> list[Session]:
         )
     sessions = []
     for name, folder in found.items():
-        person, _, target, head = _SESSION.fullmatch(name).groups()
+        person, _, target, head = name.split("_")
         states = [path for root in roots if (path := root / _STATES / name / "gaze_state.txt").is_file()]
         sessions.append(Session(name, folder, str(int(person)), target, head, states[0] if states else None))
     return sorted(sessions, key=lambda session: (int(session.person), session.name))
@@ -142,11 +149,22 @@ def read_states(path: Path) -> dict[int, str]:
     return states
 
 
-def read_video(path: Path, every: int) -> Iterator[tuple[int, ndarray | None]]:
-    """(index, image) of all frames, (H, W, 3) RGB uint8 for each Nth and None for the others, in order.
+@dataclass(frozen=True)
+class Frame:
+    """number: in the video, from 0.  image: (H, W, 3) RGB uint8 if it was asked for and is whole."""
 
-    Frames are counted as they are decoded: seeking by number is not reliable in these files. Ends where nothing more
-    can be decoded. Raises DamagedSession if the file cannot be opened.
+    number: int
+    image: ndarray | None
+    damaged: bool = False
+
+
+def read_video(path: Path, every: int) -> Iterator[Frame]:
+    """All frames in order; the images of each Nth.
+
+    Frames are counted as they are shown: seeking by number is not reliable in these files. One that cannot be
+    decoded keeps its number. It and those that are predicted from it, which is all until the next key frame and the
+    B frames before it, are damaged. Ends where nothing more can be decoded.
+    Raises DamagedSession if the file cannot be opened.
     """
     import av  # slow to import
 
@@ -158,10 +176,48 @@ def read_video(path: Path, every: int) -> Iterator[tuple[int, ndarray | None]]:
     with container:
         if not container.streams.video:
             raise DamagedSession(f"{path.name} cannot be read as a video: there is none in it")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # the persons run in parallel
-        try:
-            for index, frame in enumerate(container.decode(stream)):
-                yield index, frame.to_ndarray(format="rgb24") if index % every == 0 else None
-        except av.error.FFmpegError:
-            return  # cut short: the frames before are good, and the caller compares their number
+        yield from _judge(_shown(container), every)
+
+
+def _shown(container: "InputContainer") -> Iterator["VideoFrame | None"]:
+    """Frames in the order of their times; None for one whose packet gave none, though a later one did."""
+    from av.error import FFmpegError
+
+    stream, times = container.streams.video[0], list[int]()
+    stream.codec_context.thread_count = 1  # the persons run in parallel
+    if stream.codec_context.name == "mjpeg":  # the others say which frames they had to mend
+        stream.codec_context.options = {"err_detect": "explode"}
+    with suppress(FFmpegError):  # the container is cut short
+        for packet in container.demux(stream):
+            if packet.pts is not None and not packet.is_discard:
+                heappush(times, packet.pts)
+            frames: list[VideoFrame] = []
+            with suppress(FFmpegError):
+                frames = packet.decode()
+            for frame in frames:
+                while times and frame.pts is not None and times[0] <= frame.pts:
+                    if heappop(times) < frame.pts:
+                        yield None
+                yield frame
+
+
+def _judge(frames: Iterable["VideoFrame | None"], every: int) -> Iterator[Frame]:
+    """The frames of a video, damaged ones and what depends on them told apart."""
+    from av.video.frame import PictureType
+
+    broken, held = False, list[Frame]()  # held: B frames, until the one after them that they are predicted from, too
+    for number, frame in enumerate(frames):
+        if frame is None or frame.is_corrupt:
+            broken = True
+        elif frame.key_frame:
+            broken = False
+        if frame is None or broken:
+            yield from (replace(before, image=None, damaged=True) for before in held)
+            yield Frame(number, None, damaged=True)
+            held = []
+            continue
+        held.append(Frame(number, frame.to_ndarray(format="rgb24") if number % every == 0 else None))
+        if frame.pict_type != PictureType.B:
+            yield from held
+            held = []
+    yield from held
