@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core import build, sources
+from core import sources
 from core.config_default import Config, unused_by
 from core.config_reader import load_config
+from core.estimator.build import estimator_settings, measuring_estimator, training_estimator
 from core.estimator.report import Estimates, measure
 from core.estimator.spec import EstimatorSpec
 from core.estimator.trainer import EstimatorTrainer
@@ -27,7 +28,7 @@ from dataset import GazeDataset
 
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "estimator-compact.json"
 CPU = torch.device("cpu")
-SPECS = {"gazenet": build.training_estimator, "eval_gazenet": build.measuring_estimator}
+SPECS = {"gazenet": training_estimator, "eval_gazenet": measuring_estimator}
 
 
 class Decoded:
@@ -46,7 +47,7 @@ class Decoded:
 
 def train(config: Config, spec: EstimatorSpec, train_set: Decoded) -> tuple[nn.Module, float]:
     """The trained estimator and the CPU-seconds it took."""
-    trainer = EstimatorTrainer(build.estimator_settings(config, spec), CPU)
+    trainer = EstimatorTrainer(estimator_settings(config, spec), CPU)
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker(Path(folder), use_tensorboard=False)
         start = time.process_time()

@@ -7,17 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core import sources
 from core.adversary import Adversary, ImageAdversary, LatentAdversary
-from core.autoencoder.train import other_settings, train_autoencoder
-from core.autoencoder.trainer import AutoencoderSettings
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
-from core.estimator.spec import EstimatorSettings, EstimatorSpec, stored_facts
+from core.estimator.build import training_estimator
 from core.files import file_sha256, require_writable
 from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
 from core.objective import Objective
-from core.runtime import stop_on_signal
 from core.schedules import Cadence, redirector_rate
 from core.tracking import say
 from core.trainer import StepSettings
@@ -27,10 +23,8 @@ from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.encoder import embedding_width
 from models.gazeheadnet import Estimator
 from models.load_pretrained_model import (
-    IMAGENET_URLS,
     load_arcface,
     load_e4e,
-    load_estimator,
     load_stylegan2,
 )
 from models.perceptual import TRUNK_URL, build_lpips, find_trunk
@@ -150,123 +144,6 @@ def step_settings(config: Config, device: torch.device) -> StepSettings:
     )
 
 
-def needs_training_estimator(config: Config, wants_codes: bool) -> bool:
-    """Whether a redirection term of the losses has a weight, or the labels are to be those of the inversions.
-
-    wants_codes: the redirector is trained on inversions.
-    """
-    relabels = wants_codes and config.relabel_inversions
-    return bool(config.coeff_redirection_feature_loss or config.coeff_redirection_gaze_loss or relabels)
-
-
-def training_estimator(config: Config) -> EstimatorSpec:
-    """The one that the losses look through."""
-    return EstimatorSpec(
-        "gazenet",
-        Path(config.gazenet_savepath),
-        config.gazenet_backbone,
-        config.image_size,
-        max_labels=config.num_labeled_samples if config.semi_supervised else None,
-    )
-
-
-def measuring_estimator(config: Config) -> EstimatorSpec:
-    """The one that measures, which no training has seen."""
-    return EstimatorSpec(
-        "eval_gazenet", Path(config.eval_gazenet_savepath), config.eval_gazenet_backbone, config.image_size
-    )
-
-
-def configured_estimator(config: Config) -> EstimatorSpec:
-    """The one that train_facenet.py works on."""
-    return training_estimator(config) if config.estimator == "gazenet" else measuring_estimator(config)
-
-
-def estimator_settings(config: Config, spec: EstimatorSpec) -> EstimatorSettings:
-    """What decides its weights; the one that measures has another seed."""
-    is_real = not is_set(config.redirected_file)
-    return EstimatorSettings(
-        backbone=spec.backbone,
-        num_steps=config.estimator_num_steps,
-        batch_size=config.estimator_batch_size,
-        learning_rate=config.estimator_learning_rate,
-        seed=config.seed + (spec.key == "eval_gazenet"),
-        init=config.estimator_init if spec.backbone in IMAGENET_URLS else "none",
-        lr_schedule=config.estimator_lr_schedule,
-        decay_steps=config.estimator_decay_steps,
-        decay=config.estimator_decay,
-        flip=config.estimator_flip,
-        # Of a redirected data set all is used: the number of labels was chosen when it was made.
-        num_labeled_samples=config.estimator_num_labeled_samples if is_real else None,
-        precision=config.precision,
-        real_share=None if is_real else config.estimator_real_share,
-    )
-
-
-def build_estimator(spec: EstimatorSpec) -> Estimator:
-    """The trained estimator, frozen; it sees patches.
-
-    Raises UserError if it is not there, does not fit its backbone or was trained for another image size.
-    """
-    estimator, file = load_estimator(spec.path, spec.backbone, key=spec.path_key), spec.checkpoint()
-    # The published files have no JSON and are for 128 px. The compact networks see 64 px whatever comes in.
-    facts = stored_facts(file) if file else {}
-    size, labels = facts.get("image_size", 128), facts.get("samples", 0)
-    if spec.max_labels is not None and labels > spec.max_labels:
-        say(
-            f"warning: the estimator at {file} was trained with {labels} labels, more than num_labeled_samples "
-            f"({spec.max_labels}): the redirector learns from them through it."
-        )
-    if spec.backbone in ("vgg16", "resnet50") and size != spec.image_size:
-        raise UserError(
-            f"{spec.path_key}: {file} was trained on images of {size} px, but image_size is {spec.image_size}. "
-            "Train one for that size, or change image_size."
-        )
-    return estimator
-
-
-def _autoencoder_settings(config: Config) -> AutoencoderSettings:
-    return AutoencoderSettings(
-        size=config.face_size,
-        channel_multiplier=config.face_size / 2048,  # a resolution has as many channels whatever the size
-        num_steps=config.pair_num_steps,
-        seed=config.seed,
-        precision=config.precision,
-    )
-
-
-def check_autoencoder(config: Config) -> None:
-    """Say if the networks at e4e_weights are not those that these settings would train; they are used as they are."""
-    different = other_settings(Path(config.e4e_weights), _autoencoder_settings(config))
-    if different:
-        say(f"warning: {config.e4e_weights} {different}; it is used as it is. To train another, set another path.")
-
-
-def train_missing_autoencoder(
-    config: Config, faces: AlignedDataset, estimator: Estimator | None, device: torch.device
-) -> None:
-    """Train a small encoder and generator of `face_size` on these faces, into e4e_weights.
-
-    Raises OSError, ValueError or FloatingPointError; KeyboardInterrupt, with the state saved, if the user asks to stop.
-    """
-    held_out = sources.open_faces(config, sources.VALIDATION)
-    with stop_on_signal() as stop:
-        done = train_autoencoder(
-            faces,
-            estimator,
-            _autoencoder_settings(config),
-            Path(config.e4e_weights),
-            patch_size=config.image_size,
-            device=device,
-            held_out=held_out,
-            stop=stop,
-            num_workers=config.num_data_loaders,
-        )
-    if not done:
-        say("Stopped in the training of the autoencoder; the same command continues from there.")
-        raise KeyboardInterrupt
-
-
 def build_inverted(
     config: Config,
     dataset: AlignedDataset,
@@ -308,11 +185,6 @@ def build_inverted(
 def frozen_hashes(redirector: Redirector) -> dict[str, str]:
     """sha256 of the frozen files that a redirector is built around: they are named, not stored again."""
     return {key: file_sha256(path) for key, path in redirector.frozen_files.items()}
-
-
-def estimator_hashes(config: Config) -> dict[str, str]:
-    """sha256 of each estimator's file, '' where there is none: frozen parts are named, not stored again."""
-    return {spec.key: spec.sha256() for spec in (training_estimator(config), measuring_estimator(config))}
 
 
 def build_perceptual_metric(config: Config) -> nn.Module | None:

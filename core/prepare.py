@@ -15,9 +15,12 @@ from torch.optim import Optimizer
 
 from checkpoints_manager import checkpoint_path
 from core import build, sources
+from core.autoencoder.run import train_missing_autoencoder
 from core.command import UserError
 from core.config_default import Config, decides_weights, ignored_by, is_set
+from core.estimator.build import estimator_hashes, measuring_estimator, needs_training_estimator, training_estimator
 from core.estimator.run import prepare_estimators
+from core.estimator.spec import EstimatorSpec
 from core.experiment.redirected import Generation
 from core.facts import differences, say_differences
 from core.files import require_writable
@@ -32,8 +35,6 @@ from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.recrop import CroppedEstimator
 from models.redirector import Redirector
-from models.redirtrans import check_prior
-from models.stylegan2 import num_rows
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,16 @@ def prepare(config: Config) -> Run:
     require_writable(folder, "save_path")
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
     checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
-    _train_missing_autoencoder(config, device)
+    if config.train_missing_pair and not config.skip_training:
+        train_missing_autoencoder(config, _wanted_estimators(config, wants_codes=True), device)
     networks = _build_networks(config, checkpoint, device)
     redirector, start = networks.redirector, networks.start
     trains = not config.skip_training and start.step < config.num_training_steps
     sources.make_missing_data(config, faces=redirector.wants_faces)
     data = _open_data(config, redirector, start, device)
     patches = _Data(None, None, None) if redirector.wants_faces else data
-    estimators = _estimators(config, redirector.wants_codes, patches.train, patches.tests, device)
+    wanted = _wanted_estimators(config, redirector.wants_codes)
+    estimators = prepare_estimators(config, wanted, device, patches.train, patches.tests)
     train_set: PersonImages | None = data.train
     if redirector.wants_codes and trains:
         assert isinstance(train_set, AlignedDataset)
@@ -89,7 +92,7 @@ def prepare(config: Config) -> Run:
     measuring = Measuring(
         seeing.get("eval_gazenet"), lpips.to(device) if lpips else None, arcface.to(device) if arcface else None
     )
-    hashes = build.estimator_hashes(config)
+    hashes = estimator_hashes(config)
     facts = {
         "config": config.to_json(),
         "code_revision": code_revision(),
@@ -170,42 +173,13 @@ def _plan_generation(config: Config, train_set: GazeDataset, start: Start) -> Ge
     require_writable(generation.path.parent, "redirected_file" if is_set(config.redirected_file) else "save_path")
     is_done = config.skip_training or start.step >= config.num_training_steps
     made_by = checkpoint_path(Path(config.save_path), start.step) if is_done else None
-    generation.check(made_by, build.training_estimator(config).sha256())
+    generation.check(made_by, training_estimator(config).sha256())
     return generation
 
 
 def _seeing(estimator: Estimator, redirector: Redirector, config: Config) -> nn.Module:
     """The estimator as it looks at what the redirector makes: patches, or aligned faces through their crop."""
     return CroppedEstimator(estimator, config.image_size) if redirector.wants_faces else estimator
-
-
-def _train_missing_autoencoder(config: Config, device: torch.device) -> None:
-    """Train the small encoder and generator that redirtrans-gan is built around, if asked to and not there.
-
-    Raises KeyboardInterrupt, with the state saved, if the user asks to stop.
-    """
-    if not config.train_missing_pair or config.skip_training:
-        return
-    if Path(config.e4e_weights).is_file():
-        build.check_autoencoder(config)
-        return
-    _check_missing_autoencoder(config)
-    require_writable(Path(config.e4e_weights).parent, "e4e_weights")
-    sources.make_missing_data(config, faces=True)
-    faces = sources.open_faces(config, sources.TRAIN)
-    sources.build_batches(config, faces, 0, device)  # too few samples is found out now
-    estimator = _estimators(config, True, None, None, device).get("gazenet")
-    build.train_missing_autoencoder(config, faces, estimator, device)
-
-
-def _check_missing_autoencoder(config: Config) -> None:
-    """Raises UserError if it cannot be trained, or the redirector not be built around it then."""
-    check_prior(config.layer_weights_prior, num_rows(config.face_size))
-    if config.gazenet_backbone == "resnet50" and build.needs_training_estimator(config, wants_codes=True):
-        raise UserError(
-            "gazenet_backbone: resnet50 has no feature maps, which the training of e4e_weights (train_missing_pair) "
-            "compares. Set another."
-        )
 
 
 def _ignored(config: Config) -> Iterator[str]:
@@ -234,19 +208,8 @@ def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> No
         say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 
 
-def _estimators(
-    config: Config,
-    wants_codes: bool,
-    train_set: GazeDataset | None,
-    test_sets: Sequence[GazeDataset] | None,
-    device: torch.device,
-) -> dict[str, Estimator]:
-    """Those that are needed, frozen: 'gazenet' for the losses, 'eval_gazenet'. Trains a missing one if asked to.
-
-    train_set, test_sets: to train one with; None if they are not of patches, and are to be opened.
-    """
-    in_losses = not config.skip_training and build.needs_training_estimator(config, wants_codes)
+def _wanted_estimators(config: Config, wants_codes: bool) -> list[EstimatorSpec]:
+    """Those that the run looks through: in the losses or the gate of redirected data, and in measuring."""
+    in_losses = not config.skip_training and needs_training_estimator(config, wants_codes)
     in_gate = config.store_redirect_dataset and config.redirected_max_error is not None
-    wanted = [build.training_estimator(config)] * (in_losses or in_gate)
-    wanted += [build.measuring_estimator(config)] * _measures(config)
-    return prepare_estimators(config, wanted, device, train_set, test_sets)
+    return [training_estimator(config)] * (in_losses or in_gate) + [measuring_estimator(config)] * _measures(config)

@@ -14,11 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from core import build
 from core.command import UserError
 from core.config_default import Config, unused_by
 from core.config_reader import load_config
 from core.estimator import report as estimator_report
+from core.estimator.build import training_estimator
 from core.estimator.run import prepare_estimators
 from core.estimator.spec import EstimatorSettings
 from core.estimator.train import is_trained
@@ -183,7 +183,7 @@ def test_an_estimator_that_was_missing_goes_on_where_it_was_interrupted(
     setup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(["config.json", "--train-missing-estimators"], unused=unused_by("estimator"))
-    wanted, folder = [build.training_estimator(config)], Path("gaze")
+    wanted, folder = [training_estimator(config)], Path("gaze")
     with monkeypatch.context() as patched:
         _stop_at(3, patched)
         with pytest.raises(KeyboardInterrupt):

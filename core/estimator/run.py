@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from core import build, sources
+from core import sources
 from core.command import DONE, STOPPED, UserError
 from core.config_default import Config, is_set
+from core.estimator.build import build_estimator, configured_estimator, estimator_settings
 from core.estimator.report import table, write_evaluation
 from core.estimator.spec import EstimatorSpec, stored_facts
 from core.estimator.train import (
@@ -66,7 +67,7 @@ class Run:
 
     def _evaluate(self) -> None:
         how, device = self.training.measuring, self.training.device
-        estimator = build.build_estimator(self.training.spec).to(device)
+        estimator = build_estimator(self.training.spec).to(device)
         results = [measure_share(how, estimator, dataset, device) for dataset in self.test_sets]
         report = write_evaluation(self.folder / "evaluation", results, _facts(self.training.spec))
         say("\nangle between true and estimated direction, degrees")
@@ -96,7 +97,7 @@ def prepare(config: Config) -> Run:
     """
     for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
-    training = _training(config, build.configured_estimator(config), select_device(config.device))
+    training = _training(config, configured_estimator(config), select_device(config.device))
     spec = training.spec
     if not spec.is_named:
         start = "or start from a file that does: config/estimator-compact.json"
@@ -105,7 +106,7 @@ def prepare(config: Config) -> Run:
         _require_training_file(config.gazecapture_file)
     tune_cpu(config.num_threads)
     if config.evaluate_only:
-        build.build_estimator(spec)  # a missing one is found out before data is made
+        build_estimator(spec)  # a missing one is found out before data is made
     run = Run(training, None if config.evaluate_only else start_training(training), None, [])
     require_writable(run.folder / "evaluation", spec.path_key)
     sources.make_missing_data(config, faces=sources.wants_faces(config))
@@ -149,7 +150,7 @@ def prepare_estimators(
                 f"{spec.path_key}: the training of the estimator at {spec.path} is not finished. Finish it by the "
                 "command that began it, or set train_missing_estimators."
             )
-    return {spec.key: build.build_estimator(spec).to(device) for spec in wanted}
+    return {spec.key: build_estimator(spec).to(device) for spec in wanted}
 
 
 def _for_redirector(config: Config, spec: EstimatorSpec) -> Config:
@@ -163,7 +164,7 @@ def _for_redirector(config: Config, spec: EstimatorSpec) -> Config:
 def _training(config: Config, spec: EstimatorSpec, device: torch.device) -> Training:
     return Training(
         spec,
-        build.estimator_settings(config, spec),
+        estimator_settings(config, spec),
         Cadence(log=config.print_freq_train, test=config.estimator_test_interval, save=config.estimator_save_interval),
         MeasureSettings(config.seed, config.test_subsample, config.eval_batch_size, config.num_data_loaders),
         device,

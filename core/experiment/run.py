@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import build, sources
+from core import sources
 from core.command import DONE, UserError
 from core.config_default import Config, fixed_in_experiment, unused_by
 from core.config_rules import contradictions
 from core.config_types import Command
 from core.estimator import run as estimator
+from core.estimator.build import measuring_estimator
 from core.estimator.train import is_trained
 from core.estimator.trainer import real_of_batch
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
@@ -200,7 +201,7 @@ def _problems_of_experiment(config: Config) -> list[str]:
     """What cannot be used, before hours of training find it out."""
     labels, folders = config.augmentation_labels, [_slug(name) for name in config.augmentation_variants]
     least = max(config.estimator_batch_size, config.batch_size, MIN_LABELS)
-    measuring = build.measuring_estimator(config)
+    measuring = measuring_estimator(config)
     is_there = measuring.is_named and (config.train_missing_estimators or measuring.checkpoint() is not None)
     rules = {
         "augmentation_seeds: names no seed, or one twice.": not _are_distinct(config.augmentation_seeds),
