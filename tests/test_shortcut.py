@@ -21,7 +21,7 @@ from models.discriminator import LatentDiscriminator, PatchDiscriminator
 from models.e4e import E4EEncoder
 from models.load_pretrained_model import BACKBONES, build_estimator
 from models.perceptual import build_lpips
-from models.recrop import estimator_view
+from models.recrop import CroppedEstimator
 from models.redirector import Redirector
 from models.shortcut import FEW_CHANNELS, ShortcutConv
 from models.stylegan2 import Generator
@@ -65,9 +65,7 @@ def run_autoencoder(settings: AutoencoderSettings) -> nn.Module:
 
 
 def run_estimator(backbone: str) -> nn.Module:
-    estimator = build_estimator(backbone)
-    estimator(estimator_view(image(64), torch.eye(3).expand(2, 3, 3), 64))
-    return estimator
+    return run(CroppedEstimator(build_estimator(backbone), 64), image(64), torch.eye(3).expand(2, 3, 3))
 
 
 def run(network: nn.Module, *inputs: Tensor) -> nn.Module:
