@@ -15,13 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from core.command import UserError
+from core.files import file_sha256
+from models import perceptual
 from models.arcface import ArcFace
 from models.discriminator import LatentDiscriminator
 from models.e4e import E4EEncoder
-from models.load_pretrained_model import load_arcface, load_e4e, load_estimator, load_stylegan2
+from models.load_pretrained_model import (
+    build_estimator,
+    load_arcface,
+    load_e4e,
+    load_estimator,
+    load_imagenet_weights,
+    load_stylegan2,
+)
 from models.network_sizes import encoder_sizes, generator_sizes
 from models.stylegan2 import Generator
 from pretrained_models.__main__ import ROOT, load_st_ed, main
@@ -351,6 +361,30 @@ def test_numbers_and_paths_beside_the_weights_do_no_harm(
     load_arcface(saved(arcface | LEFT_BESIDE, folder / "a.pth"))
     vgg = CONTENTS["baseline_estimator_vgg.tar"]()
     load_estimator(saved(vgg | LEFT_BESIDE, folder / "vgg.tar"), "vgg16", key="gazenet_savepath")
+
+
+def test_torchvisions_files_load_whatever_wraps_their_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {"alexnet": torchvision.models.alexnet(), "resnet50": torchvision.models.resnet50()}
+    for name, network in networks.items():
+        wrapped = {f"module.module._orig_mod.{key}": value for key, value in network.state_dict().items()}
+        saved(wrapped | LEFT_BESIDE, folder / f"{name}.pth")
+    url = f"https://some.where/alexnet-{file_sha256(folder / 'alexnet.pth')[:8]}.pth"
+    monkeypatch.setattr(perceptual, "TRUNK_URL", url)
+    trunk = perceptual.build_lpips(perceptual.find_trunk("alexnet.pth", allow_download=False)).net
+    for theirs, ours in zip(networks["alexnet"].features.parameters(), trunk.parameters(), strict=True):
+        assert torch.equal(theirs, ours)
+    estimator = build_estimator("resnet50")
+    load_imagenet_weights(estimator, "resnet50", folder / "resnet50.pth")
+    for key in ("conv1.weight", "layer4.2.bn3.running_var"):
+        assert torch.equal(estimator.state_dict()[f"resnet50.{key}"], networks["resnet50"].state_dict()[key])
+
+
+def test_a_trunk_of_lpips_is_what_its_name_says(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^lpips_weights: a\.pth: no such file\. Get it from https.*owt-7be5be79"):
+        perceptual.find_trunk("a.pth", allow_download=True)
+    with pytest.raises(UserError, match=r"a\.pth: sha256 \w{8}\.\.\., expected 7be5be79\.\.\. Get it again from https"):
+        perceptual.find_trunk(str(saved({}, folder / "a.pth")), allow_download=False)
+    assert perceptual.find_trunk("", allow_download=False) is None
 
 
 def test_an_average_that_numpy_saved_is_one(folder: Path, small_pair: tuple[E4EEncoder, Generator]) -> None:
