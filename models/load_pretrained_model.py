@@ -39,7 +39,7 @@ AVERAGED_CODES = 10000
 # An encoder_type in a file's options -> whether each of its heads gives a row by itself. The keys are the same.
 ENCODER_TYPES = {"Encoder4Editing": False, "GradualStyleEncoder": True}
 E4E_OPTIONS = {"w_discriminator_lambda", "use_w_pool", "delta_norm", "progressive_steps", "progressive_start"}
-E4E_OPTIONS |= {"stylegan_size", "depths"}  # the last is in files of pairs that were trained here
+E4E_OPTIONS |= {"stylegan_size", "depths"}  # the last is in the files that core/autoencoder writes
 PSP_OPTIONS = {"learn_in_w"}
 
 Module = TypeVar("Module", bound=nn.Module)
