@@ -185,8 +185,11 @@ class GazeDataset(PersonImages):
         person, sample = self.person_ids[self.person_of[index]], int(self.sample_of[index])
         pixels = self.file.row(person, "pixels", sample)
         image = prepare_image(pixels, self.image_size, is_bgr=self.is_bgr, equalize=self.equalize)
-        angles = torch.from_numpy(label)
-        return {"image": torch.from_numpy(image), "gaze": angles[:2], "head": angles[2:]}
+        return {
+            "image": torch.from_numpy(image),
+            "gaze": torch.from_numpy(label[:2]),
+            "head": torch.from_numpy(label[2:]),
+        }
 
     def label(self, index: int) -> np.ndarray:
         """(4,) float32: gaze pitch, yaw, head pitch, yaw in radians. Raises UserError where one is not finite."""

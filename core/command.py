@@ -1,6 +1,7 @@
 """What every command shares: the user's mistakes, exit codes, error.txt, Ctrl-C. Imports nothing that is slow."""
 
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def sentence(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if "Original Traceback" not in text:
         return text
-    return text.strip().splitlines()[-1].removeprefix("core.command.UserError: ")
+    return re.sub(r"^core\.\w+\.\w+: ", "", text.strip().splitlines()[-1])
 
 
 def use_any_terminal() -> None:

@@ -210,15 +210,17 @@ def _require_sound_strings(path: Path, file: h5py.File) -> None:
     Attributes that are not in the header itself, as h5py writes them by default, are not looked at.
     """
     base, size, info = file.userblock_size, path.stat().st_size, h5py.h5o.get_info(file.id)
+    seen: set[int] = set()
     with path.open("rb", buffering=0) as raw:
         blocks = _header_blocks(raw, base, info)
         for block in blocks:
-            for address in _pointers(block, size):
+            for address in _pointers(block, size) - seen:
+                seen.add(address)
                 start = _read(raw, base + address, 16).ljust(16, b"\0")
                 if start.startswith(b"GCOL\1"):
                     if _is_endless(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0])):
                         raise OSError("the strings of its attributes are damaged")
-                elif start.startswith(b"OCHK") and len(blocks) < info.hdr.nchunks:
+                elif start.startswith(b"OCHK"):
                     blocks.append(_read(raw, base + address, info.hdr.space.total))
 
 
@@ -227,15 +229,16 @@ def _header_blocks(raw: io.FileIO, base: int, info: Any) -> list[bytes]:
     start = _read(raw, base + info.addr, 16).ljust(16, b"\0")
     if start.startswith(b"OHDR"):
         return [_read(raw, base + info.addr, info.hdr.space.total)]
-    places, blocks = [(info.addr + 16, struct.unpack_from("<I", start, 8)[0])], list[bytes]()
-    while places and len(blocks) < info.hdr.nchunks:
-        address, length = places.pop()
+    places, blocks = {info.addr + 16: struct.unpack_from("<I", start, 8)[0]}, list[bytes]()
+    while len(places) > len(blocks):
+        address, length = list(places.items())[len(blocks)]
         block, at = _read(raw, base + address, length), 0
         blocks.append(block)
         while at + 24 <= len(block):
             kind, size = struct.unpack_from("<HH", block, at)
             if kind == 0x10:  # where it goes on
-                places.append(struct.unpack_from("<QQ", block, at + 8))
+                address, length = struct.unpack_from("<QQ", block, at + 8)
+                places.setdefault(address, length)
             at += 8 + size
     return blocks
 
@@ -261,5 +264,7 @@ def _is_endless(heap: bytes) -> bool:
 
 
 def _read(raw: io.FileIO, at: int, count: int) -> bytes:
+    if at >= 1 << 62:
+        return b""
     raw.seek(at)
     return raw.read(min(count, 1 << 24))

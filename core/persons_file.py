@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import h5py
@@ -12,8 +12,17 @@ from torch.utils.data import get_worker_info
 from core.command import UserError
 from core.hdf5 import READ_ERRORS, open_hdf5, reading, refusal, require_filters
 
-# Data set; file and memory space; type in memory, as HDF5 and as numpy has it
-_Handle = tuple[h5py.h5d.DatasetID, h5py.h5s.SpaceID, h5py.h5s.SpaceID, h5py.h5t.TypeID, np.dtype]
+
+class _Rows(NamedTuple):
+    """An open data set, to be read row by row."""
+
+    data: h5py.h5d.DatasetID
+    space: h5py.h5s.SpaceID  # in the file, where a row is selected
+    memory: h5py.h5s.SpaceID
+    kind: h5py.h5t.TypeID
+    dtype: np.dtype
+    shape: tuple[int, ...]  # of a row
+    start: tuple[int, ...]  # of each row, without its number
 
 
 class PersonsFile:
@@ -26,7 +35,7 @@ class PersonsFile:
         self.path, self.damaged = path, f"The file is damaged or has changed: {damaged}"
         self._file: h5py.File | None = None
         self._owner = 0
-        self._handles: dict[tuple[str, str], _Handle] = {}
+        self._handles: dict[tuple[str, str], _Rows] = {}
 
     def row(self, person: str, name: str, index: int) -> np.ndarray:
         """One row of a person's data set, by h5py's low-level calls, which save `dataset[index]` its overhead.
@@ -36,12 +45,11 @@ class PersonsFile:
         self._be_mine()
         try:
             # Taken out while in use: a selection serves one thread at a time.
-            opened = self._handles.pop((person, name), None) or self._open(person, name)
-            handle, space, memory, kind, dtype = opened
-            values = np.empty(memory.shape, dtype)
-            space.select_hyperslab((index, *(0 for _ in memory.shape)), (1, *memory.shape))
-            handle.read(memory, space, values, kind)
-            self._handles[person, name] = opened
+            rows = self._handles.pop((person, name), None) or self._open(person, name)
+            values = np.empty(rows.shape, rows.dtype)
+            rows.space.select_hyperslab((index, *rows.start), (1, *rows.shape))
+            rows.data.read(rows.memory, rows.space, values, rows.kind)
+            self._handles[person, name] = rows
         except UserError:
             raise
         except READ_ERRORS as error:
@@ -66,10 +74,11 @@ class PersonsFile:
             self._file.close()
             self._file = None
 
-    def _open(self, person: str, name: str) -> _Handle:
+    def _open(self, person: str, name: str) -> _Rows:
         table = self._table(person, name)
-        memory, dtype = h5py.h5s.create_simple(table.shape[1:]), table.dtype
-        return table.id, table.id.get_space(), memory, h5py.h5t.py_create(dtype), dtype
+        shape, dtype, kind = table.shape[1:], table.dtype, h5py.h5t.py_create(table.dtype)
+        memory, start = h5py.h5s.create_simple(shape), (0,) * len(shape)
+        return _Rows(table.id, table.id.get_space(), memory, kind, dtype, shape, start)
 
     def _table(self, person: str, name: str) -> h5py.Dataset:
         self._be_mine()

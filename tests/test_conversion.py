@@ -391,6 +391,19 @@ def test_where_no_file_can_be_is_said_before_the_work(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_the_file_gets_its_name_after_all_that_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Or after a kill between the two the same command would say that it is there, and never write the split."""
+    own = numbers(tmp_path, split_file="split.json")
+    with monkeypatch.context() as killed:
+        killed.setattr(PersonParts, "finish", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            convert_dataset(own, tmp_path / "out.h5", workers=1)
+    assert (tmp_path / "split.json").exists() and (tmp_path / "out.left_out.tsv").exists()
+    assert not (tmp_path / "out.h5").exists()
+    convert_dataset(own, tmp_path / "out.h5", workers=1)
+    assert (tmp_path / "out.h5").exists()
+
+
 def test_a_published_split_that_lies_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
     own = numbers(tmp_path, split_file="split.json")
     convert_dataset(own, tmp_path / "out.h5", workers=1)

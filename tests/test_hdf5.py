@@ -11,12 +11,12 @@ from urllib.parse import quote
 import h5py
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
-from core.command import UserError
+from core.command import UserError, sentence
 from core.hdf5 import DamagedFile, layout_problems, open_hdf5, refusal, require_filters
 from core.person_parts import PersonParts, is_whole, part_file, write_whole
-from core.sources import list_persons
-from dataset import GazeDataset, knows_gaze, load_person_split
+from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
 from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
 from preprocess.__main__ import main
 from preprocess.inspect.verify import verify
@@ -146,6 +146,21 @@ def test_only_damage_is_called_damage(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(DamagedFile, match="a.h5: cannot be read as HDF5 .*Re-download it"):
         open_hdf5(tmp_path / "a.h5")
+
+
+def test_damage_that_a_loader_process_meets_is_said_in_one_sentence(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        pixels = file["00001/pixels"][()]
+        del file["00001/pixels"]
+        data = file.create_dataset("00001/pixels", data=pixels, chunks=(1, *pixels.shape[1:]), compression="gzip")
+        chunk = data.id.get_chunk_info(2)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(bytes(chunk.size))
+    loader = DataLoader(GazeDataset(path), batch_size=1, num_workers=1)
+    with pytest.raises(DamagedFile) as raised:
+        list(loader)
+    assert sentence(raised.value).startswith(f"{path}: person '00001': pixels of sample 2 cannot be read (")
 
 
 # Filters

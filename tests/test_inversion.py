@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.batches import PairSampler, evaluation_pairs
 from core.command import UserError
 from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
-from dataset_aligned import AlignedDataset
+from dataset_aligned import AlignedDataset, average_points
 from models.e4e import E4EEncoder
 from models.recrop import estimator_view
 from models.stylegan2 import Generator
@@ -193,6 +193,17 @@ def test_pairs_samplers_and_loader_processes_take_it_for_a_data_set(data: Aligne
         assert all(torch.equal(u, v) for u, v in zip(batches(context), expected, strict=True))
     again = pickle.loads(pickle.dumps(inverted))
     assert torch.equal(again[9]["w_plus"], inverted[9]["w_plus"]) and np.array_equal(again.labels(), inverted.labels())
+
+
+def test_points_of_patches_are_those_of_the_head_that_is_seen_on_the_inversion(tmp_path: Path) -> None:
+    data = AlignedDataset(write_dataset(tmp_path / "patches.h5", 2, 3, SIDE))
+    inverted = InvertedDataset(data, cache(data, tmp_path))
+    assert not data.is_aligned
+    for index in (0, 5):
+        entry = inverted[index]
+        expected = (average_points(entry["head"].numpy()) + 1) * (SIDE / 2) - 0.5
+        assert np.allclose(entry["points"], expected, atol=1e-4)
+        assert not np.allclose(entry["points"], data[index]["points"], atol=0.1)
 
 
 def test_the_wrapped_data_set_stays_as_it_is(data: AlignedDataset, folder: Path) -> None:
