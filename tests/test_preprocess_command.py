@@ -83,7 +83,7 @@ def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.Monkey
 
 
 def test_a_terminal_without_the_signs_shows_the_rest(tmp_path: Path):
-    make_dataset(tmp_path, persons=2, samples=3, seed=0, image_size=64, workers=1, progress=False)
+    make_dataset(tmp_path, persons=4, samples=2, seed=0, image_size=64, workers=1, progress=False)
     done = run("verify", str(next(tmp_path.glob("*.h5"))), PYTHONIOENCODING="ascii")
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr
     assert "\\xb1" in done.stdout  # plus or minus
