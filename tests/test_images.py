@@ -234,6 +234,44 @@ def test_every_suffix_that_opencv_reads_is_taken_and_the_others_are_counted(
     assert read_attributes(tmp_path / "out.h5")["passed_over"] == '{".gif": 2, ".txt": 1, "without suffix": 1}'
 
 
+@pytest.fixture
+def two_faces(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A command for a photograph in which a detector finds two faces, and one in which it finds one."""
+    for name in ("anna/0.jpg", "self.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tree / "photos" / name, tmp_path / "photos" / name)
+    found = {name: np.load(tree / "landmarks" / f"{name}.npy") for name in ("anna/0.jpg", "self.jpg")}
+    small = found["self.jpg"] * 0.5 + 60
+
+    def detect_all(image: np.ndarray) -> list[np.ndarray]:
+        alone = (image == cv2.imread(str(tmp_path / "photos" / "anna/0.jpg"))[..., ::-1]).all()
+        return [found["anna/0.jpg"]] if alone else [found["self.jpg"], small]
+
+    monkeypatch.setattr("preprocess.face_patches.detect_all", detect_all)
+    monkeypatch.setattr("preprocess.face_patches.landmark_source", lambda folder: None)
+    return ["images", str(tmp_path / "photos"), "--out", str(tmp_path / "out.h5"), "--workers", "1"]
+
+
+def test_of_several_faces_the_largest_is_taken_and_the_others_are_counted(
+    two_faces: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert main(two_faces) == 0
+    assert samples(tmp_path / "out.h5").keys() == {"anna/0.jpg", "self.jpg"}
+    assert "1 smaller face of a photograph, see --faces all" in capsys.readouterr().out
+    assert "self.jpg#2\tsmaller face of a photograph, see --faces all\tone of 2" in (
+        tmp_path / "out.left_out.tsv"
+    ).read_text(encoding="utf-8")
+
+
+def test_all_faces_can_be_taken(two_faces: list[str], tmp_path: Path):
+    assert main([*two_faces, "--faces", "all"]) == 0
+    found = samples(tmp_path / "out.h5")
+    assert found.keys() == {"anna/0.jpg", "self.jpg", "self.jpg#2"}
+    assert (found["self.jpg"]["pixels"] != found["self.jpg#2"]["pixels"]).any()
+    assert main([*two_faces, "--faces", "all"]) == 0  # it is there already
+    assert main(two_faces) == 2  # made with other options
+
+
 def test_other_photographs_are_not_taken_for_those_converted(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture, person: Person
 ):
@@ -252,6 +290,7 @@ def test_mistakes_are_one_line(tree: Path, tmp_path: Path, capsys: pytest.Captur
         (tmp_path / "none", (), "no photographs in it, expected .jpg"),
         (tmp_path / "gone", (), "is not a folder of photographs"),
         (tree / "photos", ("--focal", "3"), "--focal: found 3"),
+        (tree / "photos", ("--faces", "all"), "--faces all: a folder of landmarks"),
         (tree / "photos", ("--persons", "bert"), "bert"),
         (
             tmp_path / "others",

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from core.command import UserError
 from preprocess import landmarks as landmarks_module
@@ -21,6 +23,7 @@ from preprocess.landmarks import (
     MESH_TO_68,
     BadLandmarks,
     detect,
+    detect_all,
     landmark_folder,
     landmark_source,
     read_landmarks,
@@ -337,12 +340,28 @@ def test_without_mediapipe_one_sentence_says_what_to_do(monkeypatch: pytest.Monk
         landmark_source()
 
 
+def asked_for(file: str) -> dict[str, SpecifierSet]:
+    """Package -> versions."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {requirement.name: requirement.specifier for requirement in found}
+
+
 def test_the_extra_asks_for_one_opencv_that_goes_with_the_numpy_it_asks_for():
-    lines = (ROOT / "requirements-landmarks.txt").read_text().splitlines()
-    wanted = [line for line in lines if line and not line.startswith("#")]
-    assert [line for line in wanted if "opencv" in line] == ["opencv-python-headless>=4.10,<4.12"]
-    assert "opencv-python-headless" in (ROOT / "requirements.txt").read_text().split()
-    assert any(re.match(r"numpy.*<2$", line) for line in wanted)
+    wanted = asked_for("requirements-landmarks.txt")
+    assert [name for name in wanted if "opencv" in name] == ["opencv-python-headless"]
+    assert "4.11.0.86" in wanted["opencv-python-headless"] and "4.12.0.88" not in wanted["opencv-python-headless"]
+    assert "opencv-python-headless" in asked_for("requirements.txt")
+    assert "1.26.4" in wanted["numpy"] and "2.0.0" not in wanted["numpy"]
+
+
+def test_the_extra_asks_for_a_tensorboard_that_starts_beside_its_protobuf_and_setuptools():
+    wanted = asked_for("requirements-landmarks.txt")
+    assert "4.25.9" in wanted["protobuf"] and "5.26.0" not in wanted["protobuf"]
+    assert "2.21.0" not in wanted["tensorboard"]  # it needs protobuf 6
+    assert "2.20.0" in wanted["tensorboard"]  # it imports pkg_resources, gone since setuptools 82
+    assert "81.0.0" in wanted["setuptools"] and "82.0.0" not in wanted["setuptools"]
+    assert "77.0.2" not in wanted["setuptools"]  # PyTorch 2.14 needs 77.0.3
 
 
 @pytest.fixture
@@ -355,6 +374,12 @@ def test_mediapipe_and_opencv_live_together(mediapipe: None):
     installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions() if d.metadata["Name"]}
     assert len([name for name in installed if name.startswith("opencv-")]) == 1
     assert cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[0]
+
+
+@pytest.mark.parametrize("words", [["tensorboard.main", "--version"], ["preprocess", "verify", "--help"]])
+def test_programs_start_in_the_environment_of_the_extra(mediapipe: None, words: list[str]):
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +405,48 @@ def test_landmarks_are_pixels_of_the_whole_picture(mediapipe: None, person, heig
     photograph[at[1] : at[1] + 400, at[0] : at[0] + 400] = face
     apart = np.abs(to_68(detect(photograph)) - at - to_68(detect(face)))
     assert apart.max() < 6 and apart.mean() < 2
+
+
+def crowd(person) -> tuple[ndarray, list[tuple[int, int, int]]]:
+    """A photograph of 12 megapixels with a face of each size, and its (left, top, side); faces fill 0.85 of it."""
+    rng, photograph = np.random.default_rng(0), np.full((3000, 4000, 3), 127, np.uint8)
+    photograph = np.clip(photograph + rng.integers(-5, 6, photograph.shape), 0, 255).astype(np.uint8)
+    places = [(400, 300, 50), (3700, 2800, 50), (1500, 1200, 120), (2500, 300, 240), (200, 1900, 900)]
+    for left, top, side in places:
+        face = cv2.resize(render(person, Scene(head=(0.05, 0.1)), 256), (side, side), interpolation=cv2.INTER_AREA)
+        photograph[top : top + side, left : left + side] = face
+    return photograph, places
+
+
+def test_all_faces_from_40_pixels_up_are_found_in_12_megapixels(mediapipe: None, person):
+    photograph, places = crowd(person)
+    found = [to_68(mesh) for mesh in detect_all(photograph)]
+    assert len(found) == len(places)
+    for landmarks in found:
+        eyes = landmarks[list(EYE_CORNERS)].mean(axis=0)
+        off = [np.abs((eyes - (left, top)) / side - (0.5, 0.31)).max() for left, top, side in places]
+        assert min(off) < 0.03
+        places.pop(int(np.argmin(off)))
+
+
+def test_the_largest_face_is_the_first_of_all(mediapipe: None, person):
+    photograph = np.full((600, 900, 3), 127, np.uint8)
+    photograph[100:500, 400:800] = cv2.resize(render(person, Scene(), 256), (400, 400))
+    [only] = detect_all(photograph)
+    np.testing.assert_array_equal(only, detect(photograph))
+
+
+def test_the_detector_says_nothing_of_its_own(mediapipe: None):
+    code = (
+        "import cv2, numpy as np; from preprocess.landmarks import detect, detect_all; from preprocess.synthetic.head "
+        "import build_person; from preprocess.synthetic.person import draw_identity, without_extras; from preprocess."
+        "synthetic.render import render; from preprocess.synthetic.scene import Scene\n"
+        "person = build_person(without_extras(draw_identity(np.random.default_rng(1))))\n"
+        "assert detect(np.zeros((64, 64, 3), np.uint8)) is None\n"
+        "assert len(detect_all(render(person, Scene(), 256))) == 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_face_is_none(mediapipe: None):

@@ -179,26 +179,39 @@ def read_video(path: Path, every: int) -> Iterator[Frame]:
         yield from _judge(_shown(container), every)
 
 
-def _shown(container: "InputContainer") -> Iterator["VideoFrame | None"]:
-    """Frames in the order of their times; None for one whose packet gave none, though a later one did."""
+def _decoded(container: "InputContainer") -> Iterator[tuple[int | None, list["VideoFrame"]]]:
+    """The time of each packet of a video, and the frames that came with it, of this time or of others."""
     from av.error import FFmpegError
 
-    stream, times = container.streams.video[0], list[int]()
+    stream = container.streams.video[0]
     stream.codec_context.thread_count = 1  # the persons run in parallel
     if stream.codec_context.name == "mjpeg":  # the others say which frames they had to mend
         stream.codec_context.options = {"err_detect": "explode"}
     with suppress(FFmpegError):  # the container is cut short
         for packet in container.demux(stream):
-            if packet.pts is not None and not packet.is_discard:
-                heappush(times, packet.pts)
             frames: list[VideoFrame] = []
             with suppress(FFmpegError):
                 frames = packet.decode()
-            for frame in frames:
-                while times and frame.pts is not None and times[0] <= frame.pts:
-                    if heappop(times) < frame.pts:
-                        yield None
-                yield frame
+            yield None if packet.is_discard else packet.pts, frames
+
+
+def _shown(container: "InputContainer") -> Iterator["VideoFrame | None"]:
+    """Frames in the order of their times; None for one whose packet gave none, though a later one did."""
+    waiting, last = list[int](), None
+    for time, frames in _decoded(container):
+        if time is not None:
+            heappush(waiting, time)
+        for frame in frames:
+            if frame.pts is not None:
+                if last is not None and frame.pts < last:
+                    continue  # it comes after others, as after damage in H.264: its place is taken
+                while waiting and waiting[0] < frame.pts:
+                    heappop(waiting)
+                    yield None
+                if waiting and waiting[0] == frame.pts:
+                    heappop(waiting)
+                last = frame.pts
+            yield frame
 
 
 def _judge(frames: Iterable["VideoFrame | None"], every: int) -> Iterator[Frame]:
