@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 import augmentation
 from core import sources
 from core.batches import labeled_subset
+from core.config_default import unused_by
+from core.config_reader import load_config
 from core.estimator import report as estimator_report
 from core.estimator import trainer as estimation
+from core.experiment import run as experiment
 from core.experiment.report import BASELINE, Outcome, differences, spread, write_augmentation_report
 from dataset import GazeDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
@@ -72,6 +75,14 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
+
+
+def test_no_stage_of_the_shipped_experiment_is_refused() -> None:
+    path = Path(__file__).resolve().parent.parent / "config" / "augmentation.json"
+    config = load_config([str(path)], unused=unused_by("estimator"))
+    assert experiment.refusals(config) == []
+    for name in config.augmentation_variants:
+        experiment.check_number_of_images(config, name, available=5000)
 
 
 def test_every_stage_is_done_once_and_ends_in_a_table(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

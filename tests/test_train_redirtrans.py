@@ -278,7 +278,7 @@ MISTAKES = {
     ),
     "no features for networks to be trained": (
         [*NEW_PAIR, "--gazenet-backbone", "resnet50"],
-        "gazenet_backbone: resnet50 has no feature maps",
+        "gazenet_backbone: is resnet50, which has no feature maps",
     ),
     "too few samples for networks to be trained": ([*NEW_PAIR, "--batch-size", "50"], "fewer than a batch of 50"),
     "prior of whom": (["--layer-weights-prior", '{"nose": [1]}'], "--layer-weights-prior names nose, expected"),

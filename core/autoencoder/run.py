@@ -45,8 +45,8 @@ def _check(config: Config) -> None:
     check_prior(config.layer_weights_prior, num_rows(config.face_size))
     if config.gazenet_backbone == "resnet50" and needs_training_estimator(config, wants_codes=True):
         raise UserError(
-            "gazenet_backbone: resnet50 has no feature maps, which the training of e4e_weights (train_missing_pair) "
-            "compares. Set another."
+            "gazenet_backbone: is resnet50, which has no feature maps for the training of e4e_weights "
+            "(train_missing_pair). Set another."
         )
 
 

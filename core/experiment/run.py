@@ -139,9 +139,7 @@ def prepare(config: Config) -> Experiment:
 
     Raises UserError or OSError with a message for the user.
     """
-    problems = _contradictions(config) or _contradictions_of_stages(config)
-    problems += _problems_of_experiment(config)
-    if problems:
+    if problems := refusals(config):
         raise UserError("\n".join(problems))
     require_writable(config.save_path, "save_path")
     _refuse_other_settings(config, Path(config.save_path) / "experiment.json")
@@ -150,9 +148,14 @@ def prepare(config: Config) -> Experiment:
     if wanted > available:
         raise UserError(f"augmentation_labels: {wanted} labels asked for, {available} in the data. Set fewer.")
     for name in config.augmentation_variants:
-        _check_number_of_images(config, name, available)
+        check_number_of_images(config, name, available)
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]
     return Experiment(config, cells)
+
+
+def refusals(config: Config) -> list[str]:
+    """What cannot be used, before hours of training find it out."""
+    return (_contradictions(config) or _contradictions_of_stages(config)) + _problems_of_experiment(config)
 
 
 def _contradictions(config: Config) -> list[str]:
@@ -177,7 +180,7 @@ def _contradictions_of_stages(config: Config) -> list[str]:
     return [f"{where}'{key}' {problem}" for (key, problem), where in found.items()]
 
 
-def _check_number_of_images(config: Config, variant: str, available: int) -> None:
+def check_number_of_images(config: Config, variant: str, available: int) -> None:
     """Raises UserError if a variant asks for more images than there are, or can never fill a batch."""
     for num_labels in config.augmentation_labels:
         own = Cell(config, num_labels, seed=0).estimator(variant)
@@ -198,7 +201,7 @@ def _check_number_of_images(config: Config, variant: str, available: int) -> Non
 
 
 def _problems_of_experiment(config: Config) -> list[str]:
-    """What cannot be used, before hours of training find it out."""
+    """Of labels, seeds, variants' names and the estimator that measures."""
     labels, folders = config.augmentation_labels, [_slug(name) for name in config.augmentation_variants]
     least = max(config.estimator_batch_size, config.batch_size, MIN_LABELS)
     measuring = measuring_estimator(config)
