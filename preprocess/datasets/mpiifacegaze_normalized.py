@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.command import UserError
 from core.hdf5 import DamagedFile, open_hdf5, reading, require_filters
 from preprocess.conversion import Conversion
 from preprocess.face_model import GENERIC, FaceModel, make_pose
@@ -128,7 +129,7 @@ def find_persons(raw: Path) -> list[str]:
 def survey(raw: Path, persons: list[str]) -> tuple[ndarray, int]:
     """(N, columns) labels of all readable persons, with as many columns as all have, and the patches' size.
 
-    Raises ValueError if there is none.
+    Raises UserError if there is none.
     """
     found, size = [], 0
     for person in persons:
@@ -138,7 +139,7 @@ def survey(raw: Path, persons: list[str]) -> tuple[ndarray, int]:
         except DamagedPerson:
             continue  # the conversion of this person says so
     if not found:
-        raise ValueError(f"--raw: none of the {len(persons)} .mat files of {raw} can be read; download them again.")
+        raise UserError(f"--raw: none of the {len(persons)} .mat files of {raw} can be read; download them again.")
     columns = min(labels.shape[1] for labels in found)
     return np.concatenate([labels[:, :columns] for labels in found]), size
 
@@ -154,19 +155,17 @@ def measure_field(labels: ndarray, size: int) -> float | None:
 
 
 def choose_field(measured: float | None, asked: float | None) -> float:
-    """The field in mm. Raises ValueError that says what to do where it is not clear."""
+    """The field in mm. Raises UserError that says what to do where it is not clear."""
     if asked is not None:
         if not 50 <= asked <= 1000:
-            raise ValueError(f"--field: found {asked:g}, expected 50 to 1000 mm.")
+            raise UserError(f"--field: found {asked:g}, expected 50 to 1000 mm.")
         if measured is not None and abs(measured / asked - 1) > 2 * NEAR:
-            raise ValueError(f"--field: {asked:g} mm, but by the landmarks in the files it is about {measured:.0f} mm.")
+            raise UserError(f"--field: {asked:g} mm, but by the landmarks in the files it is about {measured:.0f} mm.")
         return asked
     near = [field for field in FIELDS if measured is not None and abs(measured / field - 1) < NEAR]
     if not near:
         seen = "there are no landmarks to measure it" if measured is None else f"it measures {measured:.0f} mm"
-        raise ValueError(
-            f"How much of the face these patches show is not known ({seen}). Pass --field MM, 140 perhaps."
-        )
+        raise UserError(f"How much of the face these patches show is not known ({seen}). Pass --field MM, 140 perhaps.")
     return near[0]
 
 
@@ -177,18 +176,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def conversion_from(arguments: argparse.Namespace) -> Conversion:
-    """The conversion of the .mat files in `--raw`. Raises ValueError where their sign or their field is not clear."""
+    """The conversion of the .mat files in `--raw`. Raises UserError where their sign or their field is not clear."""
     persons, cutter = find_persons(arguments.raw), cutter_from(arguments)
     limits = (cutter.max_pose_error, cutter.min_coverage) != (FaceCutter.max_pose_error, FaceCutter.min_coverage)
     if arguments.landmarks or arguments.given_landmarks or limits:
-        raise ValueError(
+        raise UserError(
             "--landmarks, --given-landmarks, --max-pose-error and --min-coverage are for the raw images; the .mat "
             "files bring head poses and are taken whole."
         )
     labels, size = survey(arguments.raw, persons)
     pitch = float(np.degrees(np.nanmedian(labels[:, 0]))) * (-1 if arguments.opposite_gaze else 1)
     if pitch > 2:
-        raise ValueError(
+        raise UserError(
             f"The median gaze is {pitch:.0f} degrees upwards, but the screen is below the camera: the sign of the gaze "
             f"is another than ours. {'Leave out' if arguments.opposite_gaze else 'Pass'} --opposite-gaze."
         )
