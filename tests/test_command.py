@@ -109,12 +109,18 @@ def test_a_message_reaches_a_terminal_that_has_no_letters_for_it(script: str, tm
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", ["train_st_ed.py", "train_facenet.py", "augmentation.py"])
-def test_ctrl_c_in_a_slow_import_is_answered_without_a_traceback(script: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([script, "config/augmentation.json"] for script in ("train_st_ed.py", "train_facenet.py", "augmentation.py")),
+        ["-m", "pretrained_models"],
+    ],
+)
+def test_ctrl_c_in_a_slow_import_is_answered_without_a_traceback(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
-    command = [sys.executable, str(ROOT / script), str(ROOT / "config" / "augmentation.json")]
+    command = [sys.executable, *words]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE,
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stdout.readline().strip() == b"importing"

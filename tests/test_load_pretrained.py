@@ -34,7 +34,8 @@ from models.load_pretrained_model import (
 )
 from models.network_sizes import encoder_sizes, generator_sizes
 from models.stylegan2 import Generator
-from pretrained_models.__main__ import ROOT, load_st_ed, main
+from pretrained_models.__main__ import main
+from pretrained_models.published import ROOT, load_st_ed
 from tests.formula import uniform
 
 GOLDENS = Path(__file__).parent / "goldens"
