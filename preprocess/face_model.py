@@ -205,13 +205,14 @@ class _Task:
         pixels_a_mm = max(float(self.seen.std(axis=0).max() / self.points[:, :2].std(axis=0).max()), 1e-6)
         ray = np.linalg.inv(self.camera) @ [*self.seen.mean(axis=0), 1.0]
         depth = self.camera[0, 0] / pixels_a_mm
-        starts = [(np.zeros((3, 1)), (depth * ray - self.points.mean(axis=0))[:, None])]
-        given = (self.points, self.seen, self.camera, None)
-        reach = {"reprojectionError": TOLERANCE * pixels_a_mm, "iterationsCount": 100}
-        for solve, options in ((cv2.solvePnP, {}), (cv2.solvePnPRansac, reach)):
-            found, rotation, translation, *_ = solve(*given, flags=cv2.SOLVEPNP_EPNP, **options)
-            starts += [(rotation, translation)] * bool(found)
-        return starts
+        starts: list[Fit] = [(np.zeros((3, 1)), (depth * ray - self.points.mean(axis=0))[:, None])]
+        given, kind, reach = (self.points, self.seen, self.camera, None), cv2.SOLVEPNP_EPNP, TOLERANCE * pixels_a_mm
+        found, rotation, translation = cv2.solvePnP(*given, flags=kind)
+        starts += [(rotation, translation)] * bool(found)
+        found, rotation, translation, _ = cv2.solvePnPRansac(
+            *given, flags=kind, reprojectionError=reach, iterationsCount=100
+        )
+        return starts + [(rotation, translation)] * bool(found)
 
     def best(self, fits: list[Fit]) -> Fit:
         """The fit that the landmarks support best; being far off costs no more than being just too far off."""
@@ -223,7 +224,8 @@ class _Task:
     def refine(self, fit: Fit) -> Fit:
         """Least squares over all points (Levenberg-Marquardt)."""
         until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-12)
-        return cv2.solvePnPRefineLM(self.points, self.seen, self.camera, None, *(part.copy() for part in fit), until)
+        rotation, translation = (part.copy() for part in fit)
+        return cv2.solvePnPRefineLM(self.points, self.seen, self.camera, None, rotation, translation, until)
 
     def robust(self, fit: Fit) -> Fit:
         """Least squares, reweighted: what lies far off loses its weight step by step, down to the tolerance."""

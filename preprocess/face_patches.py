@@ -90,9 +90,13 @@ class FaceCutter:
         """What decides the samples, for the attributes of the output."""
         model = "generic" if self.model is GENERIC else hashlib.sha256(self.model.points.tobytes()).hexdigest()[:16]
         view = {"focal": self.view.focal, "distance_mm": self.view.distance_mm, "size": self.view.size}
-        limits = {"max_pose_error": self.max_pose_error, "min_coverage": self.min_coverage}
-        landmarks = "folder" if self.landmarks else f"MediaPipe {detector_version()}"
-        return {"landmarks": landmarks, "face_model": model, "view": view} | limits
+        return {
+            "landmarks": "folder" if self.landmarks else f"MediaPipe {detector_version()}",
+            "face_model": model,
+            "view": view,
+            "max_pose_error": self.max_pose_error,
+            "min_coverage": self.min_coverage,
+        }
 
     def check(self) -> None:
         """Raises UserError if there can be no landmarks, saying what to install or which folder to name."""

@@ -243,10 +243,12 @@ def undistort_image(image: ndarray, camera_matrix: ndarray, distortion: ndarray 
 
 
 @functools.lru_cache(maxsize=1)  # a data set's images mostly come camera by camera; of 24 megapixels a map is 144 MB
-def _undistortion(matrix: tuple, distortion: tuple, size: tuple) -> tuple[ndarray, ndarray]:
+def _undistortion(
+    matrix: tuple[float, ...], distortion: tuple[float, ...], size: tuple[int, ...]
+) -> tuple[ndarray, ndarray]:
     """What OpenCV's `undistort` makes anew for every image, which takes it as long as the image itself."""
-    matrix = np.reshape(matrix, (3, 3))
-    return cv2.initUndistortRectifyMap(matrix, np.array(distortion), None, matrix, size, cv2.CV_16SC2)
+    camera = np.array(matrix).reshape(3, 3)
+    return cv2.initUndistortRectifyMap(camera, np.array(distortion), None, camera, size, cv2.CV_16SC2)
 
 
 def _rotated_quarter(v: ndarray) -> ndarray:

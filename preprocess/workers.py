@@ -55,5 +55,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    parent_process().join()  # a killed parent would leave its workers waiting for ever
+    parent = parent_process()
+    assert parent is not None
+    parent.join()  # a killed parent would leave its workers waiting for ever
     os._exit(1)

@@ -10,8 +10,6 @@ camera and from its target; 200 mm more or less change the gaze by less than 0.3
 of which there is some in this data set, is left out and counted, as everywhere here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ eyes are known their middles serve, and what is missing beside is put where the 
 """
 
 import argparse
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -126,8 +126,9 @@ def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
 
     Raises UserError if it does not start from photographs.
     """
-    cutter = getattr(conversion.convert, "cutter", None)
-    if not isinstance(cutter, FaceCutter):
+    convert = conversion.convert
+    cutter = getattr(convert, "cutter", None)
+    if not (isinstance(cutter, FaceCutter) and is_dataclass(convert) and not isinstance(convert, type)):
         raise UserError(
             f"{conversion.dataset}: aligned faces show more than a normalised patch does; they need the photographs, "
             "not a release of patches. A redirector around a face generator reads files of patches, too, at a cost."
@@ -136,7 +137,7 @@ def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
     aligned = AlignedCutter(**values, size=size)
     return replace(
         conversion,
-        convert=replace(conversion.convert, cutter=aligned),
+        convert=replace(convert, cutter=aligned),
         options={**aligned.options(), **conversion.options},
         facts={**conversion.facts, "view": ALIGNED, "patch_size": cutter.view.size},
     )

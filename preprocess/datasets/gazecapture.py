@@ -134,7 +134,8 @@ def _read_recording(folder: Path) -> tuple[list[str], dict[str, list], str]:
     if not isinstance(info, dict) or info.get("Dataset") not in PARTS:
         found = info.get("Dataset") if isinstance(info, dict) else info
         raise DamagedPerson(f"info.json has Dataset {found!r}, expected one of {', '.join(PARTS)}")
-    table, problems = {}, []
+    table: dict[str, list] = {}
+    problems = []
     for file, columns in _COLUMNS.items():
         content = _read_json(folder / f"{file}.json")
         for column in columns:
@@ -144,7 +145,8 @@ def _read_recording(folder: Path) -> tuple[list[str], dict[str, list], str]:
                 problems.append(f"{file}.json: {column} has {found}, expected {len(frames)} as in frames.json")
             elif not all(isinstance(value, int | float) for value in values):
                 problems.append(f"{file}.json: {column} has values that are not numbers")
-            table[f"{file}.{column}"] = values
+            else:
+                table[f"{file}.{column}"] = values
     if problems:
         raise DamagedPerson("; ".join(problems))
     return frames, table, str(info.get("DeviceName", ""))

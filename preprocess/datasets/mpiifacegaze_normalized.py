@@ -10,8 +10,6 @@ six-point model, whose axes are tilted against the generic face's by an unknown 
 upwards, the sign of the gaze is another than ours, as the screen is below the camera: --opposite-gaze turns it.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator

@@ -85,7 +85,7 @@ def camera_rotation(rng: np.random.Generator) -> ndarray:
 def find_landmarks(person: Person) -> ndarray:
     """Where in the atlas LANDMARKS are in the face at rest, (15, 2) row and column of the nearest points."""
     identity = person.identity
-    wanted = []
+    wanted: list[tuple[float, float]] = []
     for side in (-1.0, 1.0):
         outward = identity.eye_width * np.array([-1, -1 / 3, 1 / 3, 1, 1 / 3, -1 / 3])
         upper, lower = lid_heights(identity, outward)

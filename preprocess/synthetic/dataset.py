@@ -21,8 +21,8 @@ import shutil
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -60,7 +60,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
 
 
-def _render_all(render: Callable, jobs: list[tuple], workers: int) -> Iterator:
+def _render_all(render: Callable, jobs: list[tuple], workers: int) -> Generator:
     """render over jobs, in order, with few results waiting."""
     if workers == 1:
         threads = cv2.getNumThreads()
@@ -71,7 +71,7 @@ def _render_all(render: Callable, jobs: list[tuple], workers: int) -> Iterator:
             cv2.setNumThreads(threads)
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    waiting, rest = deque(), iter(jobs)
+    waiting, rest = deque[Future](), iter(jobs)
     try:
         for job in rest:
             waiting.append(pool.submit(render, *job))

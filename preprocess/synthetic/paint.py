@@ -55,7 +55,8 @@ def beard_mask(identity: Identity, rng: np.random.Generator, x: ndarray, y: ndar
     cheeks = smooth(v + 24 - 0.9 * np.maximum(ax - 30, 0), -7, 13) * smooth(ax, 26, 34)
     under = smooth(v, 13, 19)
     shapes = {"moustache": moustache, "goatee": np.maximum.reduce([moustache, chin, round_mouth])}
-    beard = shapes.get(identity.beard, np.maximum.reduce([moustache, cheeks, under, chin]))
+    shapes["full"] = np.maximum.reduce([moustache, cheeks, under, chin])
+    beard = shapes.get(identity.beard, shapes["full"])
     ragged = 0.16 * noise(rng, x.shape, (2, 1.5), identity.symmetric)
     return np.clip(beard * (1 + ragged), 0, 1) * (0.42 if identity.beard == "stubble" else 0.94)
 

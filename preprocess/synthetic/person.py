@@ -83,15 +83,18 @@ class Identity:
 
 def linear(rgb: tuple[float, float, float]) -> Rgb:
     """sRGB 0-255 to the renderer's linear scale (gamma 2, which costs one square root to undo)."""
-    return tuple(float((c / 255.0) ** 2) for c in rgb)
+    red, green, blue = (float((c / 255.0) ** 2) for c in rgb)
+    return red, green, blue
 
 
 def _mix(a: Rgb, b: Rgb, t: float) -> Rgb:
-    return tuple(x + (y - x) * t for x, y in zip(a, b, strict=True))
+    red, green, blue = (x + (y - x) * t for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def _jitter(rng: np.random.Generator, rgb: Rgb, amount: float) -> Rgb:
-    return tuple(float(np.clip(c * (1 + amount * rng.uniform(-1, 1)), 0, 255)) for c in rgb)
+    red, green, blue = (float(np.clip(c * (1 + amount * rng.uniform(-1, 1)), 0, 255)) for c in rgb)
+    return red, green, blue
 
 
 def _hair_names(darkness: float) -> list[str]:

@@ -118,7 +118,7 @@ def _shade(normal: ndarray, colour: ndarray, lit: ndarray, scene: Scene, rotatio
     key = 0.8 * lit
     sky = scene.ambient * (0.86 + 0.22 * up) * (0.62 + 0.38 * np.clip(facing, 0, 1))
     albedo = cv2.split(colour)
-    shine = np.clip(nh, 0, 1)
+    shine: ndarray = np.clip(nh, 0, 1)
     shine *= shine
     shine *= shine
     shine *= shine
@@ -149,8 +149,8 @@ def draw_backdrop(person: Person, scene: Scene, size: int) -> ndarray:
     if scene.backdrop_clutter:
         blobs = np.random.default_rng(scene.seed).uniform(-1, 1, (6, 6, 4)).astype(np.float32)
         blobs = 0.7 * blobs[..., :1] + 0.3 * blobs[..., 1:]
-        blobs = cv2.resize(blobs, line.shape * 2, interpolation=cv2.INTER_CUBIC)
-        picture = picture * np.clip(1 + scene.backdrop_clutter * blobs, 0.1, 2)
+        clutter = cv2.resize(blobs, line.shape * 2, interpolation=cv2.INTER_CUBIC)
+        picture = picture * np.clip(1 + scene.backdrop_clutter * clutter, 0.1, 2)
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
 
 

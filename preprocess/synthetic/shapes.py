@@ -1,5 +1,7 @@
 """Shapes and noise shared by the sculptor and the painter of synthetic persons. Lengths in mm, head frame."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy import ndarray
@@ -20,7 +22,7 @@ def bump(x: ndarray, y: ndarray, cx: float, cy: float, rx: float, ry: float) -> 
     return np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
 
 
-def curve(x: ndarray, knots: list[tuple[float, float]]) -> ndarray:
+def curve(x: ndarray, knots: Sequence[tuple[float, float]]) -> ndarray:
     """Smooth interpolation through knots: linear, then rounded off by averaging shifted copies."""
     at, value = np.array(knots, np.float64).T
     step = 0.25 * float(np.min(np.diff(at)))
