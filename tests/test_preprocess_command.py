@@ -82,6 +82,24 @@ def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.Monkey
         program.main(["images"])
 
 
+def test_ctrl_c_while_a_worker_begins_is_left_to_its_parent(tmp_path: Path):
+    """A process of a pool imports the main module first; here it gets Ctrl-C just then."""
+    (tmp_path / "main.py").write_text(
+        "import os, signal, sys\n"
+        "if __name__ != '__main__': os.kill(os.getpid(), signal.SIGINT)\n"
+        "from preprocess.__main__ import main\n"
+        "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["synthetic", "--out", str(tmp_path / "out"), "--persons", "4", "--samples", "2", "--image-size", "64"]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py"), *words, "--workers", "2"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
 def test_a_terminal_without_the_signs_shows_the_rest(tmp_path: Path):
     make_dataset(tmp_path, persons=4, samples=2, seed=0, image_size=64, workers=1, progress=False)
     done = run("verify", str(next(tmp_path.glob("*.h5"))), PYTHONIOENCODING="ascii")

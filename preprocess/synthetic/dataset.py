@@ -18,13 +18,11 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -38,6 +36,7 @@ from core.files import write_text
 from preprocess.commands import COMMANDS
 from preprocess.synthetic.aligned import PATCH_SIZE, render_aligned_person
 from preprocess.synthetic.samples import DOMAINS, VARIATIONS, Domain, render_person
+from preprocess.workers import cpus, one_thread, start_pool, submit
 
 VERSION = 1
 SIZES = (64, 128, 256)
@@ -55,26 +54,17 @@ def split_persons(ids: list[str]) -> dict[str, list[str]]:
     return {"train": ids[:start], "val": ids[start : start + val], "test": ids[start + val :]}
 
 
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
-
-
 def _render_all(render: Callable, jobs: list[tuple], workers: int) -> Generator:
     """render over jobs, in order, with few results waiting."""
     if workers == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
+        with one_thread():
             yield from (render(*job) for job in jobs)
-        finally:
-            cv2.setNumThreads(threads)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    pool = start_pool(workers)
     waiting, rest = deque[Future](), iter(jobs)
     try:
         for job in rest:
-            waiting.append(pool.submit(render, *job))
+            waiting.append(submit(pool, render, *job))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -179,9 +169,9 @@ def make_dataset(
     partial = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=out))
     try:
         options = {"persons": persons, "samples": samples, "image_size": image_size}
-        _write_all(partial, options, seed, variation, workers or _cpus(), progress)
+        _write_all(partial, options, seed, variation, workers or cpus(), progress)
         if aligned_size is not None:
-            _write_aligned(partial, options, aligned_size, seed, variation, workers or _cpus(), progress)
+            _write_aligned(partial, options, aligned_size, seed, variation, workers or cpus(), progress)
         for name in names:
             os.replace(partial / name, out / name)
     except BaseException:
@@ -191,10 +181,6 @@ def make_dataset(
                 folder.rmdir()
         raise
     partial.rmdir()
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: int, progress: bool) -> None:
