@@ -1,8 +1,7 @@
 """The embedded data set: procedural faces with exact labels, in the files that training and evaluation read.
 
 `python -m preprocess synthetic --out DIR` makes a training file, three files with other statistics for a
-full offline evaluation, a person split and a contact sheet. Labels follow the ST-ED preprocessing: pitch > 0
-is up, yaw > 0 is towards image left, (0, 0) is straight into the normalised camera.
+full offline evaluation, a person split and a contact sheet. Labels are as `preprocess/normalization.py` has them.
 
 With `--aligned S` each file NAME_128.h5 of patches comes with NAME_aligned_S.h5: FFHQ-aligned faces of the same
 samples, in the same groups and order, as seen by an un-normalised camera at the same place. A group holds

@@ -21,7 +21,7 @@ TARGET_DISTANCE = 600.0  # the eyes meet this far along the gaze
 class Scene:
     """What differs between pictures of a person.
 
-    Angles are (pitch, yaw) in radians; positive is up and towards image left.
+    Angles are (pitch, yaw) as in `preprocess/normalization.py`.
     """
 
     gaze: tuple[float, float] = (0.0, 0.0)
@@ -112,7 +112,7 @@ def head_rotation(pitch: float, yaw: float) -> ndarray:
 
 
 def pitchyaw_to_direction(pitch: float, yaw: float) -> ndarray:
-    """The direction looked at, camera frame: (0, 0) is into the camera, up and image left are positive."""
+    """The direction looked at, camera frame; (0, 0) is into the camera."""
     return -np.array([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)])
 
 
