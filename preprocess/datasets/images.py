@@ -87,19 +87,21 @@ class Photographs:
     def __call__(self, person: str) -> Iterator[Sample | LeftOut]:
         """The samples of a person, by name; a second face of NAME is NAME#2."""
         for name in self.names[person]:
-            yield from self._photo(name)
+            opened = self._open(name)
+            yield from [opened] if isinstance(opened, LeftOut) else self._faces(name, *opened)
 
-    def _photo(self, name: str) -> Iterator[Sample | LeftOut]:
+    def _open(self, name: str) -> tuple[ndarray, float] | LeftOut:
+        """The upright image, and its focal length in mm as on 35 mm film, 0 if not known."""
         path = self.folder / name
         if path.suffix.lower() in UNREADABLE:
-            yield LeftOut(name, "format cannot be read", "save it as JPEG or PNG", damaged=True)
-            return
+            return LeftOut(name, "format cannot be read", "save it as JPEG or PNG", damaged=True)
         image = read_image(path, name)
         if isinstance(image, LeftOut):
-            yield image
-            return
+            return image
         orientation, film = read_exif(path, ORIENTATION, FOCAL_35MM)
-        image = upright(image, int(orientation))
+        return upright(image, int(orientation)), film
+
+    def _faces(self, name: str, image: ndarray, film: float) -> Iterator[Sample | LeftOut]:
         faces = self.cutter.find_faces(image, name)
         if isinstance(faces, LeftOut):
             yield faces
