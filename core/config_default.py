@@ -79,7 +79,7 @@ class Config(BaseModel):
     num_labeled_samples: Natural = _data(0, "labelled training images when semi_supervised", commands=TRAIN)
     pick_at_least_per_person: int | None = _data(None, "leave out persons with fewer images; null: none", ge=1)
     test_subsample: Share = _data(0.05, "share of a data set that is evaluated during training", decides="report")
-    num_data_loaders: Natural = _data(12, "loader processes; 0: load in the training process", decides="nothing")
+    num_data_loaders: Threads = _data(12, "loader processes; 0: load in the training process", decides="nothing")
 
     # Embedded data set
     synthetic_data: bool = _embedded(False, "make the embedded data set where gazecapture_file is missing")

@@ -277,6 +277,7 @@ def test_a_whole_number_is_accepted_for_a_float(write: Files) -> None:
         ('"save_path": 3', "'save_path' is 3, expected text"),
         ('"columbia_is_bgr": 0', "'columbia_is_bgr' is 0, expected true or false, or null"),
         ('"pick_at_least_per_person": 0', "is 0, expected a whole number of at least 1, or null"),
+        ('"num_data_loaders": 10000', "is 10000, expected a whole number of at least 0 and at most 1024"),
         ('"num_threads": 10000000000', "is 10000000000, expected a whole number of at least 0 and at most 1024"),
         ('"estimator_real_share": 1.0', "is 1.0, expected a number above 0 and below 1, or null"),
         ('"synthetic_persons": 5', "'synthetic_persons' is 5, expected a whole number of at least 6"),
