@@ -17,8 +17,6 @@ from models.shortcut import ShortcutConv
 # Eyes, tip of the nose, corners of the mouth in a crop of 112 px; x, y of pixel centres, the image's left first.
 REFERENCE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 CROP_SIZE = 112
-ALIGNED_SIZE = 256
-ALIGNED_ROWS, ALIGNED_COLUMNS = slice(35, 223), slice(32, 220)
 
 
 class _Block(nn.Module):
@@ -124,15 +122,3 @@ def face_crop(image: Tensor, transforms: Tensor, size: int = CROP_SIZE) -> Tenso
     extent = torch.tensor([[width], [height]], dtype=source.dtype, device=source.device)
     grid = ((2 * source + 1) / extent - 1).unflatten(2, (size, size)).permute(0, 2, 3, 1)
     return F.grid_sample(image + 1, grid.to(image.dtype), align_corners=False) - 1
-
-
-def aligned_crop(image: Tensor, size: int = CROP_SIZE) -> Tensor:
-    """Face of an FFHQ-aligned image, roughly as ArcFace expects it, for want of points: (B, 3, size, size).
-
-    image: (B, 3, S, S); brought to 256 px first, where the crop's place is fixed.  Source: e4e, identity loss.
-    """
-    if image.shape[-1] > ALIGNED_SIZE:
-        image = F.adaptive_avg_pool2d(image, ALIGNED_SIZE)
-    elif image.shape[-1] < ALIGNED_SIZE:
-        image = F.interpolate(image, size=ALIGNED_SIZE, mode="bilinear")
-    return F.adaptive_avg_pool2d(image[:, :, ALIGNED_ROWS, ALIGNED_COLUMNS], size)

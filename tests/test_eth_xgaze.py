@@ -19,11 +19,11 @@ from preprocess.face_model import _ROWS_50, GENERIC, load_face_model
 from preprocess.inspect.verify import verify
 from preprocess.normalization import (
     ETH_XGAZE,
-    normalize_image,
     normalized_gaze,
     normalized_head,
     undistort_points,
 )
+from tests.face_geometry import normalize_image
 from tests.raw_trees import (
     Camera,
     Shot,

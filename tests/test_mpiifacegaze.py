@@ -18,12 +18,12 @@ from preprocess.datasets.mpiifacegaze_normalized import measure_field
 from preprocess.face_model import head_pose
 from preprocess.normalization import (
     View,
-    normalize_image,
     normalized_gaze,
     normalized_head,
     normalizing_rotation,
     undistort_points,
 )
+from tests.face_geometry import normalize_image
 from tests.raw_trees import (
     Camera,
     Shot,

@@ -24,10 +24,6 @@ from preprocess.normalization import (
     homography_aligned_to_patch,
     label_to_rotation,
     label_to_vector,
-    mirror_camera_matrix,
-    mirror_labels,
-    mirror_rotation,
-    normalize_image,
     normalized_gaze,
     normalized_head,
     normalized_labels,
@@ -45,6 +41,7 @@ from preprocess.synthetic.head import build_person
 from preprocess.synthetic.person import draw_identity, without_extras
 from preprocess.synthetic.render import develop, paint
 from preprocess.synthetic.scene import Scene, direction_to_pitchyaw, head_rotation, make_view, pitchyaw_to_direction
+from tests.face_geometry import mirror_camera_matrix, mirror_labels, mirror_rotation, normalize_image
 
 CAMERA = np.array([[620.0, 0, 325], [0, 615, 236], [0, 0, 1]])  # of 640x480
 # Middles of the eyes of the published 14-point model.

@@ -14,7 +14,7 @@ from benchmarks.synthesis import (
     median_seconds,
     peak_gibibytes,
 )
-from models.arcface import REFERENCE_POINTS, ArcFace, align_points, aligned_crop, face_crop
+from models.arcface import REFERENCE_POINTS, ArcFace, align_points, face_crop
 from models.e4e import E4EEncoder
 from models.freezable import Freezable
 from models.stylegan2 import Generator, ModulatedConv, ModulatedToRGB, mix, truncate
@@ -324,21 +324,9 @@ def test_crop_passes_gradients_to_image_and_transform() -> None:
     assert torch.autograd.gradcheck(lambda x, t: face_crop(x, t, size=6), (image, transform))
 
 
-def test_aligned_crop_is_rows_35_to_223_and_columns_32_to_220() -> None:
-    rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
-    image = torch.stack((rows, columns, rows), dim=0)[None]
-    crop = aligned_crop(image)
-    assert crop.shape == (1, 3, 112, 112)
-    # The first of 112 pixels over 188 covers two (188 / 112 = 1.68, rounded up), and so does the last.
-    assert crop[0, :2, 0, 0].tolist() == [35.5, 32.5] and crop[0, :2, -1, -1].tolist() == [221.5, 218.5]
-    torch.testing.assert_close(aligned_crop(image.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)), crop)
-    small = aligned_crop(nn.functional.avg_pool2d(image, 4), size=47)
-    torch.testing.assert_close(small, aligned_crop(image, size=47), rtol=0, atol=0.01)
-
-
 def test_arcface_of_a_small_crop() -> None:
     model = tiny_arcface().freeze()
-    embedding = model(aligned_crop(torch.rand(2, 3, 256, 256, generator=seeded()), size=48))
+    embedding = model(torch.rand(2, 3, 48, 48, generator=seeded()))
     assert embedding.shape == (2, 16)
     assert not torch.allclose(embedding.norm(dim=1), torch.ones(2), atol=0.05), "the caller normalises"
 

@@ -28,8 +28,8 @@ from preprocess.synthetic.scene import (
     eye_directions,
     head_rotation,
     make_view,
-    pupil_points,
 )
+from tests.face_geometry import pupil_points
 
 SMALL = ("--persons", "4", "--samples", "2", "--seed", "3", "--image-size", "64")
 

@@ -132,11 +132,6 @@ def eye_directions(gaze: tuple[float, float], rotation: ndarray) -> ndarray:
     return to_target / np.linalg.norm(to_target, axis=1, keepdims=True)
 
 
-def pupil_points(directions: ndarray) -> ndarray:
-    """Centres of the pupils' discs, (2, 3) mm in the head frame, for unit directions in the head frame."""
-    return EYES + np.sqrt(EYE_RADIUS**2 - PUPIL_RADIUS**2) * directions
-
-
 def make_view(scene: Scene, size: int) -> View:
     """The geometry of a scene, without painting anything."""
     rotation = head_rotation(*scene.head)
