@@ -290,7 +290,7 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file. Set the path of the person split.")
+        raise UserError(f"{path}: no such file. Set gazecapture_split to the person split.")
     if _is_hdf5(path):
         with open_hdf5(path) as file, reading(path):
             text = file.attrs.get("split")

@@ -172,7 +172,8 @@ class RedirectedDataset(PersonImages):
         image_size: int | None = None,
         name: str = "redirected",
     ) -> None:
-        assert use in ("both", "real", "redirected"), use
+        if use not in ("both", "real", "redirected"):
+            raise UserError("use", repr(use), "'both', 'real' or 'redirected'", "Choose one of these.")
         self.path, self.use, self.name = Path(path), use, name
         with open_hdf5(self.path, missing=_MISSING, damaged=_DAMAGED) as file:
             persons, sizes, problems = _survey(file)

@@ -353,6 +353,12 @@ def unused_by(command: Command) -> frozenset[str]:
     return frozenset(name for name, key in KEYS.items() if command not in key.commands)
 
 
+def unused_flags(config: Config, command: Command) -> list[str]:
+    """Flags given that mean nothing to a command. Settings of files do not count: one file serves several commands."""
+    unused = unused_by(command)
+    return [source for key, source in config.sources.items() if source.startswith("--") and key in unused]
+
+
 def show(value: Any) -> str:
     """A value as it is spelled in a JSON file, cut short."""
     text = json.dumps(value, default=repr)

@@ -21,7 +21,7 @@ python train_st_ed.py config/ST-ED.json mine.json --batch-size 8 --no-use-tensor
 The defaults come first, then the files in order, then the flags; later ones win. The flag of a setting has `-` for
 `_`; a switch is set by its name (`--use-tensorboard`) and unset by `--no-` before it; a list or an object is written
 as JSON (`--augmentation-labels "[100, 400]"`); `none` stands for `null`. `--help` lists every setting, too. Files are
-UTF-8, or UTF-16 with a byte-order mark.
+UTF-8, or UTF-16 with a byte-order mark. Paths are relative to the folder in which the command is run.
 
 Unknown settings, wrong types, values out of range and contradictions are reported all at once, each with the file or
 flag that it came from, before anything is written. The types are strict: `"8"` and `8.0` are no whole numbers.

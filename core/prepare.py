@@ -17,7 +17,7 @@ from checkpoints_manager import checkpoint_path
 from core import build, sources
 from core.autoencoder.run import train_missing_autoencoder
 from core.command import UserError
-from core.config_default import Config, decides_weights, ignored_by, is_set
+from core.config_default import Config, decides_weights, ignored_by, is_set, unused_flags
 from core.estimator.build import estimator_hashes, measuring_estimator, needs_training_estimator, training_estimator
 from core.estimator.run import prepare_estimators
 from core.estimator.spec import EstimatorSpec
@@ -196,6 +196,10 @@ def _ignored(config: Config) -> Iterator[str]:
             "coeff_discriminator_loss compares codes with those of the generator's mapping network, which "
             "train_missing_pair does not train; set it to 0."
         )
+    if config.evaluate_only:
+        yield "evaluate_only is of train_facenet.py; here --skip-training --load-step N evaluates a checkpoint."
+    elif flags := unused_flags(config, "train"):
+        yield f"no effect on train_st_ed.py: {', '.join(flags)}."
     if config.augmentation_labels:
         yield "augmentation_labels has no effect here; the experiment is run by train_facenet.py."
 
@@ -203,7 +207,9 @@ def _ignored(config: Config) -> Iterator[str]:
 def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """A sentence if the run that goes on is not the one that wrote the checkpoint."""
     changed = differences(settings_of(stored), settings_of(facts), only_known=True)
-    say_differences([key for key in changed if key in decides_weights()], "the run goes on with those given now")
+    done = stored.get("step", 0) >= settings_of(facts)["num_training_steps"]
+    consequence = "it is complete, and they change nothing" if done else "the run goes on with those given now"
+    say_differences([key for key in changed if key in decides_weights()], consequence)
     if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:
         say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 

@@ -33,12 +33,13 @@ def start_file(config: Config, folder: Path) -> Path | None:
         path = checkpoint_path(folder, config.load_step)
         if not path.is_file():
             steps = ", ".join(map(str, sorted(saved_steps(folder))))
-            raise UserError(f"load_step: {path}: no such file. " + f"There are steps {steps}." * bool(steps))
+            there = f"There are steps {steps}." if steps else "Put one there, or set save_path to a run folder."
+            raise UserError(f"load_step: {path}: no such file. {there}")
         return path
     if newest and not config.resume:
         raise UserError(
-            f"resume is false, but {checkpoint_path(folder, newest)} is there. Choose another save_path, or remove "
-            f"the checkpoints after step {config.load_step}."
+            f"resume is false, but {checkpoint_path(folder, newest)} is there. Choose another save_path, or remove the "
+            + (f"checkpoints after step {config.load_step}." if config.load_step else "checkpoints there.")
         )
     if config.load_step:
         say(f"Continuing from the newest checkpoint, step {newest}, rather than from load_step {config.load_step}.")

@@ -1,5 +1,6 @@
 """Config to data: which files are read, for what, and in which order."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import require_writable
+from core.hdf5 import open_hdf5
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
@@ -49,7 +51,10 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
     """
     path, aligned = Path(config.gazecapture_file), Path(config.gazecapture_aligned_file)
     with_faces = faces and is_set(config.gazecapture_aligned_file)
-    if not config.synthetic_data or (path.exists() and (aligned.exists() or not with_faces)):
+    if not config.synthetic_data:
+        return
+    if path.exists() and (aligned.exists() or not with_faces):
+        _say_other_settings(config, path)
         return
     size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
     aligned_size = None
@@ -74,6 +79,27 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
         aligned_size=aligned_size,
         variation=config.synthetic_variation,
     )
+
+
+def _say_other_settings(config: Config, path: Path) -> None:
+    """A sentence if the embedded data set that is there is not the one that would be made; it is used as it is."""
+    with open_hdf5(path) as file:
+        made = dict(file.attrs)
+    try:
+        made |= json.loads(made.get("options", "{}"))
+    except (TypeError, ValueError):  # not one of ours, and so none to compare
+        return
+    keys = {"persons": "synthetic_persons", "samples": "synthetic_samples", "variation": "synthetic_variation"}
+    other = [
+        f"{key} {made[name]}, not {getattr(config, key)}"
+        for name, key in keys.items()
+        if name in made and made[name] != getattr(config, key)
+    ]
+    if made.get("synthetic") and other:
+        say(
+            f"warning: {path} was made with {', '.join(other)}; it is used as it is. Remove its folder, or set another "
+            "gazecapture_file, to have another made."
+        )
 
 
 def wants_faces(config: Config) -> bool:
@@ -194,6 +220,8 @@ def _where_and_who(config: Config, source: Source, faces: bool) -> dict[str, Any
         raise UserError(
             f"{key}: {path}: no such file. Correct the path, or set it to '.' to use the patches of {source.key}_file."
         )
+    if not path.is_file():
+        raise UserError(f"{key}: {path}: no such file. Correct the path, or download or make it.")
     _require_gaze(config, source, faces)
     split = _split_file(config)
     persons = load_person_split(split, source.part) if source.part else None

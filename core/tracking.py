@@ -61,12 +61,6 @@ def say(message: str) -> None:
     tqdm.write(message)
 
 
-def sentence(error: Exception) -> str:
-    """The message without the traceback that a loader process puts before it."""
-    text = str(error)
-    return text.strip().splitlines()[-1] if "Original Traceback" in text else text
-
-
 def _forget_after(path: Path, start: int) -> None:
     """Drop what steps from `start` on logged, and tests at `start`, which a resumed run makes again."""
     if not path.is_file():

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from core import sources
+from core.config_default import Config
 from preprocess.__main__ import main
 from preprocess.synthetic import dataset as synthetic
 from preprocess.synthetic.head import Person, build_person
@@ -256,3 +258,17 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
     out = tmp_path / "a" / "b"
     assert main(["synthetic", "--out", str(out), "--workers", "1", *SMALL]) in (2, 130)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedded_data_set_of_another_size_is_used_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config(
+        synthetic_data=True, gazecapture_file=str(tmp_path / "GazeCapture_64.h5"), synthetic_persons=6,
+        synthetic_samples=2,
+    )  # fmt: skip
+    sources.make_missing_data(config)
+    sources.make_missing_data(config)
+    assert "was made with" not in capsys.readouterr().out
+    sources.make_missing_data(config.model_copy(update={"synthetic_persons": 7}))
+    assert "was made with synthetic_persons 6, not 7; it is used as it is" in capsys.readouterr().out

@@ -423,3 +423,11 @@ def test_a_failure_on_the_way_is_one_sentence_and_keeps_the_checkpoints(
     assert "Loss is not finite at step" in message and "No update was made" in message
     assert len(message.strip().splitlines()[-1]) < 1000
     assert (setup / "run" / "error.txt").is_file()
+
+
+def test_a_flag_of_another_command_is_said(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--estimator", "eval_gazenet", "--num-training-steps", "1", "--no-compute-full-result"]
+    assert main(["config.json", *flags]) == 0
+    assert "warning: no effect on train_st_ed.py: --estimator." in capsys.readouterr().out
+    assert main(["config.json", *flags, "--evaluate-only"]) == 0
+    assert "here --skip-training --load-step N evaluates a checkpoint" in capsys.readouterr().out

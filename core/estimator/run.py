@@ -13,7 +13,7 @@ import torch
 
 from core import sources
 from core.command import DONE, STOPPED, UserError
-from core.config_default import Config, is_set
+from core.config_default import Config, is_set, unused_flags
 from core.estimator.build import build_estimator, configured_estimator, estimator_settings
 from core.estimator.report import table, write_evaluation
 from core.estimator.spec import EstimatorSpec, stored_facts
@@ -185,6 +185,8 @@ def _require_training_file(path: str) -> None:
 
 def _ignored(config: Config) -> Iterator[str]:
     """A sentence for each setting that was given and has no effect here."""
+    if flags := [flag for flag in unused_flags(config, "estimator") if not flag.startswith("--augmentation")]:
+        yield f"no effect on train_facenet.py: {', '.join(flags)}."
     if config.compile:
         yield "compile has no effect on an estimator."
     if config.evaluate_only and is_set(config.redirected_file):

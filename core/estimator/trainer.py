@@ -149,7 +149,8 @@ class EstimatorTrainer:
         if count < size:
             raise UserError(
                 f"{dataset.name}: {count} labelled images to train with, fewer than a batch of {size}. Lower "
-                "estimator_batch_size, or raise estimator_num_labeled_samples or use more data."
+                "estimator_batch_size, or raise estimator_num_labeled_samples (for a redirector of few labels: "
+                "num_labeled_samples), or use more data."
             )
         return count
 
@@ -236,7 +237,7 @@ class EstimatorTrainer:
         if last:
             facts = {**facts, "step": self.step, "validation": validation}
             _write_checkpoint(estimator_checkpoint(folder, self.step), self.estimator, facts)
-            training_state(folder).unlink()
+            training_state(folder).unlink(missing_ok=True)
         elif is_due(self.step, cadence.save):
             self.save(folder, facts)
 

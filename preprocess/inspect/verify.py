@@ -86,7 +86,9 @@ def _attributes(scan: Scan) -> Iterator[Check]:
             "gaze_known", "warning", "gaze labels only repeat the head's: to redirect, not to train or evaluate"
         )
     missing = [name for name in OURS if name not in attributes]
-    if missing:
+    if missing and "sources" in attributes:
+        yield Check("attributes", "note", f"no {', '.join(missing)}: joined by convert")
+    elif missing:
         yield Check("attributes", "note", f"no {', '.join(missing)}: not written by this project")
     if scan.is_aligned and attributes.get("patch_size") != ST_ED.size:
         yield Check("patch_size", "FAIL", f"{attributes.get('patch_size')!r}, expected {ST_ED.size}")
