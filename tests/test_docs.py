@@ -29,7 +29,8 @@ INLINE = re.compile(r"`((?:(?:python|pip|tensorboard|bash|ruff|pre-commit)\s|myp
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TOOLS = {  # what is checked no further
     "mypy", "pre-commit install", "ruff check .", "ruff format --check .", "tensorboard --logdir runs", "pip check",
-    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu", "pip install hdf5plugin", "pip install pre-commit",
+    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu", "pip install hdf5plugin",
+    "pip install pre-commit",
     "python -m core.config_page > docs/configuration.md",
 }  # fmt: skip
 HAND_ON = ("quickstart.py", "redirectors.py", "estimators.py")  # benchmarks: other flags are train_st_ed.py's
