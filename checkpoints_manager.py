@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from core.command import UserError
-from core.files import atomic_write
+from core.files import atomic_write, taken_apart
 from utils import load_state, read_torch_file
 
 FORMAT_VERSION = 1
@@ -20,7 +20,7 @@ def checkpoint_path(run_folder: Path, step: int) -> Path:
 def saved_steps(run_folder: Path) -> list[int]:
     """Steps that have a checkpoint, ascending."""
     folder = run_folder / "checkpoints"
-    return sorted(int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit())
+    return sorted(int(path.stem) for path in folder.glob("*.pt") if path.stem.isdecimal() and path.stem.isascii())
 
 
 def save_checkpoint(
@@ -64,12 +64,14 @@ def load_checkpoint(
     if not isinstance(content, dict) or not set(modules) <= content.keys():
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path}: expected the entries {', '.join(modules)}, found {found}. Not a redirector.")
-    if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
     remedy = "Use the configuration that it was trained with, or another save_path."
+    with taken_apart(path, remedy):
+        if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+            raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
     for name, module in modules.items():
         load_state(module, content[name], f"{path}, entry '{name}'", remedy)
     for name, optimizer in (optimizers or {}).items():
         if "optimizers" in content:
-            optimizer.load_state_dict(content["optimizers"][name])
+            with taken_apart(f"{path}, entry 'optimizers'", remedy):
+                optimizer.load_state_dict(content["optimizers"][name])
     return {name: value for name, value in content.items() if name not in modules}

@@ -55,6 +55,21 @@ def read_json(path: Path) -> Any:
     return json.loads(read_text(path))
 
 
+@contextmanager
+def taken_apart(where: str | Path, remedy: str) -> Iterator[None]:
+    """Round the few lines that take apart what a file holds, which anybody may have written.
+
+    Raises UserError in place of whatever goes wrong there.
+    """
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        found = f"holds something else than this project writes there ({type(error).__name__}: {error})"
+        raise UserError(str(where), found, remedy=remedy) from error
+
+
 def file_sha256(path: str | Path) -> str:
     """Hash of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:

@@ -13,6 +13,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,9 +155,23 @@ def is_whole(path: Path, check: Callable[[h5py.File], bool]) -> bool:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what writers that were killed left half done."""
+    """Remove what writers that were killed left half done; what another process is writing now stays."""
     for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+        if not _is_running(left.name.split(".")[-2]):  # .NAME.PID.tmp
+            left.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether another process of this number is there."""
+    if not pid.isdecimal() or int(pid) == os.getpid() or sys.platform == "win32":  # where asking would end it
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 class PersonParts:

@@ -73,7 +73,8 @@ def prepare(config: Config) -> Run:
     require_writable(folder, "save_path")
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
     checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
-    if config.train_missing_pair and not config.skip_training:
+    is_around_one = "train_missing_pair" not in ignored_by(config.redirector)
+    if config.train_missing_pair and is_around_one and not config.skip_training:
         train_missing_autoencoder(config, _wanted_estimators(config, wants_codes=True), device)
     networks = _build_networks(config, checkpoint, device)
     redirector, start = networks.redirector, networks.start
@@ -210,7 +211,8 @@ def _say_what_changed(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> No
     done = stored.get("step", 0) >= settings_of(facts)["num_training_steps"]
     consequence = "it is complete, and they change nothing" if done else "the run goes on with those given now"
     say_differences([key for key in changed if key in decides_weights()], consequence)
-    if stored.get("estimators", facts["estimators"])["gazenet"] != facts["estimators"]["gazenet"]:
+    before = stored.get("estimators", facts["estimators"])
+    if isinstance(before, Mapping) and before.get("gazenet") != facts["estimators"]["gazenet"]:
         say("It was trained with another estimator than the one at gazenet_savepath now; the run goes on with this.")
 
 

@@ -11,6 +11,7 @@ from checkpoints_manager import checkpoint_path, load_checkpoint, saved_steps
 from core.command import UserError
 from core.config_default import Config
 from core.facts import differences
+from core.files import taken_apart
 from core.record import settings_of
 from core.tracking import say
 
@@ -59,11 +60,12 @@ def restore(
     Raises UserError if it does not fit.
     """
     stored = load_checkpoint(path, modules, optimizers)
-    colour = settings_of(stored).get("carry_colour", False)
-    if colour != config.carry_colour:  # no weight tells
-        raise UserError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
-    _require_same_frozen(path, stored, frozen)
-    step = int(str(stored.get("step", path.stem)))
+    with taken_apart(path, "Start from another checkpoint (load_step), or choose another save_path."):
+        colour = settings_of(stored).get("carry_colour", False)
+        if colour != config.carry_colour:  # no weight tells
+            raise UserError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
+        _require_same_frozen(path, stored, frozen)
+        step = int(str(stored.get("step", path.stem)))
     say(f"Loaded {path} (step {step}).")
     if optimizers is not None and "optimizers" not in stored:
         say("It holds no optimiser state: training goes on with fresh Adam moments.")
@@ -73,7 +75,8 @@ def restore(
 def _require_same_frozen(path: Path, stored: Mapping[str, object], now: Mapping[str, str]) -> None:
     """Around other frozen networks the stored weights mean nothing. Raises UserError."""
     before = stored.get("frozen", {})
-    assert isinstance(before, Mapping)
+    if not isinstance(before, Mapping):
+        raise TypeError(f"frozen is {before!r}")
     different = sorted(differences(before, now))
     if different:
         raise UserError(

@@ -73,5 +73,5 @@ def _is_before(line: str, start: int) -> bool:
     try:
         row = json.loads(line)
         return row["step"] < start or (row["step"] == start and any(name.startswith("train/") for name in row))
-    except (ValueError, KeyError):  # a line cut short by a kill
+    except (ValueError, KeyError, TypeError):  # a line cut short by a kill, or none of ours
         return False

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from core.batches import PairSampler, evaluation_pairs
 from core.command import UserError
 from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
+from core.person_parts import remove_left
 from dataset_aligned import AlignedDataset, average_points
 from models.e4e import E4EEncoder
 from models.recrop import estimator_view
@@ -247,7 +248,7 @@ def test_a_failure_in_the_middle_of_a_person_costs_that_person(
         cache(data, tmp_path / "again", Pair(3))  # in the second person
     found = tmp_path / "again" / folder.name
     assert [path.name for path in found.iterdir()] == ["00000.h5"]
-    (found / ".00001.h5.77.tmp").write_bytes(b"of a kill")
+    (found / ".00001.h5.99999999.tmp").write_bytes(b"of a kill")
     (found / "00000.h5").write_bytes(b"of a power cut")
     cache(data, tmp_path / "again")
     assert content(found) == content(folder)
@@ -380,3 +381,13 @@ def test_a_network_that_returns_nan_is_refused(data: AlignedDataset, tmp_path: P
     with pytest.raises(UserError, match="gc.h5: person '00000': w_plus.* of the inversion is not finite. Check the"):
         cache(data, tmp_path / "nan", pair)
     assert not list(tmp_path.glob("nan/*/*"))
+
+
+def test_what_another_process_is_writing_is_not_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (tmp_path / f".a.h5.{other.pid}.tmp").touch()
+        remove_left(tmp_path)
+        assert list(tmp_path.iterdir())
+        other.communicate(b"\n")
+    remove_left(tmp_path)
+    assert not list(tmp_path.iterdir())

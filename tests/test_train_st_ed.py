@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -431,3 +432,32 @@ def test_a_flag_of_another_command_is_said(setup: Path, capsys: pytest.CaptureFi
     assert "warning: no effect on train_st_ed.py: --estimator." in capsys.readouterr().out
     assert main(["config.json", *flags, "--evaluate-only"]) == 0
     assert "here --skip-training --load-step N evaluates a checkpoint" in capsys.readouterr().out
+
+
+FOREIGN = {
+    "optimizers of another kind": lambda content: content | {"optimizers": {"generator": {}}},
+    "a configuration that is no JSON": lambda content: content | {"config": "{"},
+    "a step that is no number": lambda content: content | {"step": "x"},
+    "frozen files that are none": lambda content: content | {"frozen": None},
+    "a version that is none": lambda content: content | {"format_version": "x"},
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
+def test_a_checkpoint_with_foreign_entries_is_one_sentence(
+    change: Callable[[dict], dict], setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--num-training-steps", "2", "--no-compute-full-result"]) == 0
+    file = setup / "run" / "checkpoints" / "2.pt"
+    torch.save(change(torch.load(file, weights_only=True)), file)
+    assert main(["config.json"]) == 2
+    assert "run/checkpoints/2.pt" in capsys.readouterr().err
+
+
+def test_settings_of_the_autoencoder_do_nothing_for_another_redirector(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--train-missing-pair", "--e4e-weights", "pair.pt", "--num-training-steps", "1"]
+    assert main(["config.json", *flags, "--no-compute-full-result"]) == 0
+    assert "have no effect on st-ed" in capsys.readouterr().out
+    assert not (setup / "pair.pt").exists()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import losses
 from core.batches import mirrored
+from core.files import taken_apart
 from core.runtime import autocast, step_generator
 from core.schedules import autoencoder_rate, require_finite
 from models.e4e import E4EEncoder
@@ -197,9 +198,10 @@ class AutoencoderTrainer:
 
     def load(self, state: Mapping[str, Any], where: str) -> None:
         """Go on from such a state; where: names it in the error. Raises UserError if it does not fit."""
-        load_state(self.parts, state["parts"], where=where, remedy="Remove it to train anew.")
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        with taken_apart(where, "Remove it to train anew."):
+            load_state(self.parts, state["parts"], where=where, remedy="Remove it to train anew.")
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
 
 
 def l1_near_eyes(image_hat: Tensor, image: Tensor, points: Tensor) -> Tensor:

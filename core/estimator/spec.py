@@ -87,11 +87,14 @@ def stored_facts(checkpoint: Path) -> dict[str, Any]:
     Raises UserError if the note is damaged.
     """
     file = facts_file(checkpoint)
+    remedy = "Remove it: it only says how the weights beside it came about."
     try:
-        return read_json(file) if file.is_file() else {}
+        facts = read_json(file) if file.is_file() else {}
     except ValueError as error:
-        remedy = "Remove it: it only says how the weights beside it came about."
         raise UserError(f"{file}: not a JSON file ({error}). {remedy}") from error
+    if not isinstance(facts, dict):
+        raise UserError(str(file), f"holds a {type(facts).__name__}", "an object", remedy)
+    return facts
 
 
 def setting_names(facts: Iterable[str], spec: EstimatorSpec) -> list[str]:

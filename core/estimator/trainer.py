@@ -16,7 +16,7 @@ from tqdm import tqdm
 from core.batches import Chosen, IndexSampler, labeled_subset, mirrored, training_batches
 from core.command import UserError
 from core.estimator.spec import EstimatorSettings
-from core.files import atomic_write, file_sha256, write_json
+from core.files import atomic_write, file_sha256, taken_apart, write_json
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, estimator_rate, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
@@ -282,12 +282,13 @@ class EstimatorTrainer:
         expected = {"format_version", "step", "best", "facts", "estimator", "optimizer"}
         if not isinstance(content, dict) or not expected <= content.keys():
             raise UserError(f"{path}: not the state of an estimator's training. Remove it to train anew.")
-        if content["format_version"] > FORMAT_VERSION:
-            raise UserError(f"{path}: written by a newer version of this code. Update to go on from it.")
-        load_state(self.estimator, content["estimator"], where=str(path), remedy=remedy)
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.best, self.stored = content["step"], content["best"], content["facts"]
-        self.initialisation = str(self.stored["initialisation"])
+        with taken_apart(path, "Remove it to train anew."):
+            if content["format_version"] > FORMAT_VERSION:
+                raise UserError(f"{path}: written by a newer version of this code. Update to go on from it.")
+            load_state(self.estimator, content["estimator"], where=str(path), remedy=remedy)
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.step, self.best, self.stored = int(content["step"]), dict(content["best"]), dict(content["facts"])
+            self.initialisation = str(self.stored["initialisation"])
 
 
 def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimator:

@@ -22,7 +22,7 @@ from core.estimator.train import is_trained
 from core.estimator.trainer import real_of_batch
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.facts import differences, refuse_differences
-from core.files import file_sha256, read_json, read_text, require_writable, write_json
+from core.files import file_sha256, read_json, read_text, require_writable, taken_apart, write_json
 from core.prepare import prepare as prepare_redirector
 from core.runtime import code_revision
 from core.tracking import say
@@ -253,7 +253,8 @@ def _is_measured(folder: Path) -> bool:
     report, file = _report_file(folder), find_estimator_checkpoint(folder)
     if file is None or not is_trained(folder) or not report.is_file():
         return False
-    return read_json(report)["sha256"] == file_sha256(file)
+    with taken_apart(report, "Remove it; it is made again."):
+        return read_json(report)["sha256"] == file_sha256(file)
 
 
 def _report_file(folder: Path) -> Path:
@@ -269,9 +270,10 @@ def _refuse_other_settings(config: Config, path: Path) -> None:
     """Raises UserError if the folder holds an experiment that was made with other settings."""
     if not path.is_file():
         return
-    before = read_json(path)
-    changed = differences(before["settings"], _settings(config), only_known=True)
-    variants = differences(before["variants"], config.augmentation_variants, only_known=True)
+    with taken_apart(path, "Remove it if nothing else in its folder is to be kept, or choose another save_path."):
+        before = read_json(path)
+        changed = differences(before["settings"], _settings(config), only_known=True)
+        variants = differences(before["variants"], config.augmentation_variants, only_known=True)
     changed += [f"augmentation_variants[{name!r}]" for name in variants]
     remedy = "Set them back, or choose another save_path."
     refuse_differences(changed, "save_path", f"{path.parent} holds an experiment", remedy)
