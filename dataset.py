@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from core.command import UserError
 from core.files import read_text
-from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, reading
+from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attribute, reading
 from core.persons_file import PersonsFile
 
 _MAX_LINES = 10
@@ -222,8 +222,11 @@ def list_persons(path: str | Path) -> list[str]:
 
 def knows_gaze(path: str | Path) -> bool:
     """Whether a file's gaze labels are known, not only the head's repeated. Raises as `list_persons`."""
-    with open_hdf5(path) as file, reading(path):
-        return bool(file.attrs.get("gaze_known", True))
+    with open_hdf5(path) as file:
+        known = read_attribute(file, "gaze_known", True)
+    if known not in (True, False):
+        raise UserError(f"{path}: attribute gaze_known is {known!r}, expected true or false. Re-run preprocessing.")
+    return bool(known)
 
 
 def _select_persons(path: Path, found: list[str], asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -266,13 +269,12 @@ def _survey(file: h5py.File, persons: list[str]) -> tuple[dict[str, int], set[in
 
 
 def _is_bgr(file: h5py.File, chosen: bool | None, default: bool, problems: list[str]) -> bool:
-    order = file.attrs.get("color_order")
-    order = order.decode(errors="replace") if isinstance(order, bytes) else order
-    if order is not None and str(order) not in ("RGB", "BGR"):
+    order = read_attribute(file, "color_order")
+    if order not in (None, "RGB", "BGR"):
         problems.append(f"attribute color_order is {order!r}, expected 'RGB' or 'BGR'")
     if chosen is not None:
         return chosen
-    return default if order is None else str(order) == "BGR"
+    return default if order is None else order == "BGR"
 
 
 def refuse_layout(path: Path, problems: list[str], what: str) -> None:
@@ -292,8 +294,8 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Set gazecapture_split to the person split.")
     if _is_hdf5(path):
-        with open_hdf5(path) as file, reading(path):
-            text = file.attrs.get("split")
+        with open_hdf5(path) as file:
+            text = read_attribute(file, "split")
         if not isinstance(text, str) or text == "{}":
             raise UserError(f"{path}: no person split with it (attribute 'split'). Set a JSON file of parts.")
     else:

@@ -54,6 +54,33 @@ def persons_in(file: h5py.File, damaged: str = DAMAGED) -> list[str]:
         return sorted(file)
 
 
+def read_attributes(file: h5py.Group) -> dict[str, Any]:
+    """Attributes as Python's own strings, numbers and truths. Raises DamagedFile where they cannot be read.
+
+    An array of one element counts as that; what is nothing of the kind becomes the text that Python shows of it.
+    """
+    with reading(file.file.filename, "its attributes cannot be read"):
+        return {name: _plain_attribute(file, name) for name in file.attrs}
+
+
+def read_attribute(file: h5py.Group, name: str, unsaid: Any = None) -> Any:
+    """One of `read_attributes`, or `unsaid` where it is not there."""
+    with reading(file.file.filename, f"its attribute {name} cannot be read"):
+        return _plain_attribute(file, name) if name in file.attrs else unsaid
+
+
+def _plain_attribute(file: h5py.Group, name: str) -> str | bool | int | float:
+    try:
+        value = file.attrs[name]
+    except TypeError as error:  # of a type that numpy does not have
+        return f"({error})"
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str | bool | int | float) else " ".join(repr(value).split())
+
+
 @contextlib.contextmanager
 def reading(path: str | Path, what: str = "cannot be read", *, damaged: str = DAMAGED) -> Iterator[None]:
     """h5py's errors within become a `refusal`."""

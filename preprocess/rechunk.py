@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from core.command import UserError
 from core.files import read_json
-from core.hdf5 import open_hdf5, persons_in, reading
+from core.hdf5 import open_hdf5, persons_in, read_attributes, reading
 from core.person_parts import FULL, write_whole
 from preprocess.commands import COMMANDS
 from preprocess.conversion import check_out, megabytes
-from preprocess.inspect.scan import blocks, person_problems, read_attributes
+from preprocess.inspect.scan import blocks, person_problems
 
 COMPRESSIONS = ("none", "lzf", "gzip")
 # Attributes that say what the numbers mean: files that differ in one must not become one.
@@ -120,7 +120,7 @@ def convert(
             about = _attributes(inputs, found, sources, total)
             if any(source.name != source.person for source in sources):
                 about = {name: value for name, value in about.items() if not name.startswith("split")}
-            file.attrs.update(about)
+            file.attrs.update({name: _as_stored(files[0], name, value) for name, value in about.items()})
             if orders[0] is not None:
                 file.attrs["color_order"] = "RGB"
     return total
@@ -230,6 +230,12 @@ def _attributes(inputs: list[Path], found: list[dict], sources: list[Source], to
     if len(inputs) > 1 and "dataset" not in kept:
         made["dataset"] = " + ".join(dict.fromkeys(str(attributes.get("dataset", "?")) for attributes in found))
     return kept | made
+
+
+def _as_stored(first: h5py.File, name: str, value: object) -> object:
+    """The attribute to write: an array where the input's is one, of which `value` is but the text."""
+    stored = first.attrs[name] if name in first.attrs and name not in (*_OWN, "dataset") else value
+    return stored if isinstance(stored, np.ndarray | h5py.Empty) else value
 
 
 def _short(value: object) -> object:

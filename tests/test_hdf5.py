@@ -14,7 +14,15 @@ import pytest
 from torch.utils.data import DataLoader
 
 from core.command import UserError, sentence
-from core.hdf5 import DamagedFile, layout_problems, open_hdf5, refusal, require_filters
+from core.hdf5 import (
+    DamagedFile,
+    layout_problems,
+    open_hdf5,
+    read_attribute,
+    read_attributes,
+    refusal,
+    require_filters,
+)
 from core.person_parts import PersonParts, is_whole, part_file, write_whole
 from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
 from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
@@ -337,3 +345,38 @@ def test_a_new_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         file["x"] = np.arange(1000)
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["x"][999] == 999
+
+
+# Attributes of other programs
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (np.bool_(False), False),
+        (np.array([128]), 128),
+        (np.array(["RGB"], dtype=object), "RGB"),
+        (np.bytes_(b"BGR"), "BGR"),
+        (np.array([1, 2]), "array([1, 2])"),
+        (h5py.Empty("f4"), "Empty(dtype=dtype('<f4'))"),
+    ],
+)
+def test_attributes_are_read_as_plain_values_or_as_text(stored: object, read: object, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["x"] = stored
+        assert read_attributes(file)["x"] == read_attribute(file, "x") == read
+        assert type(read_attribute(file, "x")) is type(read)
+
+
+def test_an_array_where_gaze_known_is_to_be_is_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["gaze_known"] = [1, 0]
+    with pytest.raises(UserError, match=r"gaze_known is 'array\(\[1, 0\]\)', expected true or false"):
+        knows_gaze(path)
+
+
+def test_an_array_where_the_colour_order_is_to_be_is_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["color_order"] = [1, 0]
+    with pytest.raises(UserError, match=r"color_order is 'array\(\[1, 0\]\)', expected"):
+        GazeDataset(path)

@@ -79,9 +79,14 @@ def _attributes(scan: Scan) -> Iterator[Check]:
         yield Check("color_order", "warning", "not said; the reader goes by its settings. `convert` can add it")
     else:
         yield Check("color_order", "ok" if order in ("RGB", "BGR") else "FAIL", f"{order!r}")
-    if attributes.get("complete", True) not in (True, 1):
+    complete, gaze_known = attributes.get("complete", True), attributes.get("gaze_known", True)
+    if complete not in (True, False):
+        yield Check("complete", "FAIL", f"{complete!r}, expected true or false")
+    elif not complete:
         yield Check("complete", "FAIL", "the file was not finished: run the conversion again")
-    if not attributes.get("gaze_known", True):
+    if gaze_known not in (True, False):
+        yield Check("gaze_known", "FAIL", f"{gaze_known!r}, expected true or false")
+    elif not gaze_known:
         yield Check(
             "gaze_known", "warning", "gaze labels only repeat the head's: to redirect, not to train or evaluate"
         )
@@ -100,7 +105,8 @@ def _told(scan: Scan) -> Iterator[Check]:
     """What the file says of itself: how much it holds, and which persons are for what."""
     said = scan.attributes.get("num_samples")
     if said is not None and not scan.problems and said != sum(scan.counts.values()):
-        yield Check("num_samples", "FAIL", f"{said:,} said, {sum(scan.counts.values()):,} there")
+        number = repr(said) if isinstance(said, str) else f"{said:,}"
+        yield Check("num_samples", "FAIL", f"{number} said, {sum(scan.counts.values()):,} there")
     text = scan.attributes.get("split")
     if not isinstance(text, str):
         return
