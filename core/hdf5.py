@@ -169,14 +169,18 @@ class Table:
 
     def problem(self, name: str, data: h5py.Dataset) -> str:
         """What is wrong with the type and shape, or ''."""
+        verb = "are" if name.endswith("s") else "is"
+        if data.shape is None:
+            return f"{name} {verb} without any elements (a null dataspace), expected {self.kind}"
+        if 0 in data.shape[1:]:
+            return f"{name} {verb} of shape {data.shape}, expected at least 1 of each axis"
         is_kind = data.dtype == np.uint8 if "uint8" in self.kind else False
         is_kind |= data.dtype.kind == "f" and "floats" in self.kind
         if is_kind and _fits(data.shape, self.shape):
             return ""
         axes = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
-        are = "are" if name.endswith("s") else "is"
         columns = f": {self.columns}" if self.columns else ""
-        return f"{name} {are} {data.dtype} of shape {data.shape}, expected {self.kind} ({axes}){columns}"
+        return f"{name} {verb} {data.dtype} of shape {data.shape}, expected {self.kind} ({axes}){columns}"
 
 
 FACES = {

@@ -265,3 +265,11 @@ def test_arrays_where_truth_and_text_are_to_be_are_refused(published: Path) -> N
         RedirectedDataset(published)
     with pytest.raises(UserError, match="was not finished by this code"):
         is_complete(published, {"seed": 0})
+
+
+def test_images_in_a_null_dataspace_are_refused(published: Path) -> None:
+    with h5py.File(published, "r+") as file:
+        del file["00007/image"]
+        file["00007/image"] = h5py.Empty("u1")
+    with pytest.raises(UserError, match="'00007': image is without any elements"):
+        RedirectedDataset(published)

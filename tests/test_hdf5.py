@@ -28,6 +28,7 @@ from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
 from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
 from preprocess.__main__ import main
 from preprocess.inspect.verify import verify
+from preprocess.rechunk import convert
 from tests.made_up import converted
 from tests.tiny import write_dataset
 
@@ -380,3 +381,36 @@ def test_an_array_where_the_colour_order_is_to_be_is_refused(path: Path) -> None
         file.attrs["color_order"] = [1, 0]
     with pytest.raises(UserError, match=r"color_order is 'array\(\[1, 0\]\)', expected"):
         GazeDataset(path)
+
+
+# Data sets without elements
+
+
+@pytest.mark.parametrize("name", ["pixels", "labels"])
+def test_a_null_dataspace_is_a_problem_of_the_layout(name: str, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        person = sorted(file)[0]
+        del file[person][name]
+        file[person][name] = h5py.Empty("u1")
+    with pytest.raises(UserError, match=f"{name} are without any elements"):
+        GazeDataset(path)
+    assert f"{name} are without any elements" in verify(path)[0][0].found
+
+
+def test_images_without_pixels_are_a_problem_of_the_layout(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        person = sorted(file)[0]
+        del file[person]["pixels"]
+        file[person]["pixels"] = np.zeros((3, 0, 0, 3), np.uint8)
+    with pytest.raises(UserError, match=r"pixels are of shape \(3, 0, 0, 3\), expected at least 1"):
+        GazeDataset(path)
+    assert "pixels are of shape (3, 0, 0, 3)" in verify(path)[0][0].found
+
+
+def test_convert_copies_another_data_set_without_elements(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for group in file.values():
+            group["more"] = h5py.Empty("f4")
+    convert([path], tmp_path / "out.h5", progress=False)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert all(group["more"].shape is None for group in file.values())

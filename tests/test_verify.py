@@ -508,9 +508,7 @@ def test_a_damaged_input_leaves_no_output(folder: Path, tmp_path: Path):
 # Attributes of other programs
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [([1, 0], "array([1, 0])"), ("few", "few"), (h5py.Empty("f4"), "Empty(")]
-)
+@pytest.mark.parametrize(("value", "shown"), [([1, 0], "array([1, 0])"), ("few", "few"), (h5py.Empty("f4"), "Empty(")])
 def test_attributes_of_another_type_fail_by_name(folder: Path, tmp_path: Path, value: object, shown: str) -> None:
     names = ("color_order", "gaze_known", "complete", "num_samples")
     path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path / "x.h5"))
