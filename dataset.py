@@ -5,7 +5,6 @@ pitch, yaw, head pitch, yaw in radians. Root attributes are optional: `color_ord
 False for photographs whose gaze labels only repeat the head's.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from core.command import UserError
-from core.files import read_text
+from core.files import parse_json, read_text
 from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attribute, reading
 from core.persons_file import PersonsFile
 
@@ -301,7 +300,7 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
     else:
         text = read_text(path)
     try:
-        parts = json.loads(text)
+        parts = parse_json(text)
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}). Download it again.") from error
     if not isinstance(parts, dict):

@@ -1,6 +1,5 @@
 """Config to data: which files are read, for what, and in which order."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from core.batches import PairSampler, labeled_subset
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
-from core.files import require_writable
+from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
@@ -86,7 +85,7 @@ def _say_other_settings(config: Config, path: Path) -> None:
     with open_hdf5(path) as file:
         made = read_attributes(file)
     try:
-        made |= json.loads(made.get("options", "{}"))
+        made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
     keys = {"persons": "synthetic_persons", "samples": "synthetic_samples", "variation": "synthetic_variation"}

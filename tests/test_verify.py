@@ -539,3 +539,10 @@ def test_convert_keeps_an_array_as_it_is_but_joins_no_other_meaning(folder: Path
         assert file.attrs["patch_size"].tolist() == [128, 128]
     with pytest.raises(UserError, match="attribute patch_size differs"):
         convert([path, folder / "Columbia_64.h5"], out, overwrite=True, progress=False)
+
+
+def test_a_split_nested_too_deep_fails(folder: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["split"] = "[" * 60_000
+    assert levels(path)["split"] == ("FAIL", " the attribute cannot be read as JSON, part -> persons")

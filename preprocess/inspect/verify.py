@@ -8,7 +8,6 @@ labels, made of one's own photographs, passes as what it is: the last line says 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -19,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from core.files import parse_json
 from preprocess.commands import COMMANDS
 from preprocess.conversion import json_sha256
 from preprocess.inspect.audit import audit
@@ -111,11 +111,11 @@ def _told(scan: Scan) -> Iterator[Check]:
     if not isinstance(text, str):
         return
     try:
-        split = {part: set(persons) for part, persons in json.loads(text).items()}
+        split = {part: set(persons) for part, persons in parse_json(text).items()}
     except (ValueError, TypeError, AttributeError):
         yield Check("split", "FAIL", "the attribute cannot be read as JSON, part -> persons")
         return
-    if scan.attributes.get("split_sha256") not in (None, json_sha256(json.loads(text))):
+    if scan.attributes.get("split_sha256") not in (None, json_sha256(parse_json(text))):
         yield Check("split", "FAIL", "its hash is another: it was changed")
     several = [person for person, times in Counter(chain.from_iterable(split.values())).items() if times > 1]
     if several:
