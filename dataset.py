@@ -148,7 +148,7 @@ class GazeDataset(PersonImages):
         equalize: bool = True,
     ) -> None:
         self.path, self.name, self.equalize = Path(path), name, equalize
-        with open_hdf5(self.path) as file, reading(self.path):
+        with open_hdf5(self.path) as file:
             wanted, self.missing_persons = _select_persons(self.path, persons_in(file), persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)

@@ -27,6 +27,7 @@ from core.person_parts import PersonParts, is_whole, part_file, write_whole
 from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
 from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
 from preprocess.__main__ import main
+from preprocess.inspect.page import make_page
 from preprocess.inspect.verify import verify
 from preprocess.rechunk import convert
 from tests.made_up import converted
@@ -414,3 +415,17 @@ def test_convert_copies_another_data_set_without_elements(path: Path, tmp_path: 
     convert([path], tmp_path / "out.h5", progress=False)
     with h5py.File(tmp_path / "out.h5") as file:
         assert all(group["more"].shape is None for group in file.values())
+
+
+def test_a_mistake_of_the_code_is_not_called_damage(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(GazeDataset, "_inspect", mistaken)
+    monkeypatch.setattr("preprocess.inspect.page.face", mistaken)
+    with pytest.raises(KeyError, match="a mistake"):
+        GazeDataset(path)
+    with pytest.raises(KeyError, match="a mistake"):
+        make_page(path, tmp_path / "x.html")
