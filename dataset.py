@@ -5,7 +5,6 @@ pitch, yaw, head pitch, yaw in radians. Root attributes are optional: `color_ord
 False for photographs whose gaze labels only repeat the head's.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from core.command import UserError
-from core.files import read_text
-from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, reading
+from core.files import parse_json, read_text
+from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attribute, reading
 from core.persons_file import PersonsFile
 
 _MAX_LINES = 10
@@ -149,7 +148,7 @@ class GazeDataset(PersonImages):
         equalize: bool = True,
     ) -> None:
         self.path, self.name, self.equalize = Path(path), name, equalize
-        with open_hdf5(self.path) as file, reading(self.path):
+        with open_hdf5(self.path) as file:
             wanted, self.missing_persons = _select_persons(self.path, persons_in(file), persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)
@@ -222,8 +221,11 @@ def list_persons(path: str | Path) -> list[str]:
 
 def knows_gaze(path: str | Path) -> bool:
     """Whether a file's gaze labels are known, not only the head's repeated. Raises as `list_persons`."""
-    with open_hdf5(path) as file, reading(path):
-        return bool(file.attrs.get("gaze_known", True))
+    with open_hdf5(path) as file:
+        known = read_attribute(file, "gaze_known", True)
+    if known not in (True, False):
+        raise UserError(f"{path}: attribute gaze_known is {known!r}, expected true or false. Re-run preprocessing.")
+    return bool(known)
 
 
 def _select_persons(path: Path, found: list[str], asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -266,13 +268,12 @@ def _survey(file: h5py.File, persons: list[str]) -> tuple[dict[str, int], set[in
 
 
 def _is_bgr(file: h5py.File, chosen: bool | None, default: bool, problems: list[str]) -> bool:
-    order = file.attrs.get("color_order")
-    order = order.decode(errors="replace") if isinstance(order, bytes) else order
-    if order is not None and str(order) not in ("RGB", "BGR"):
+    order = read_attribute(file, "color_order")
+    if order not in (None, "RGB", "BGR"):
         problems.append(f"attribute color_order is {order!r}, expected 'RGB' or 'BGR'")
     if chosen is not None:
         return chosen
-    return default if order is None else str(order) == "BGR"
+    return default if order is None else order == "BGR"
 
 
 def refuse_layout(path: Path, problems: list[str], what: str) -> None:
@@ -292,14 +293,14 @@ def read_person_split(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Set gazecapture_split to the person split.")
     if _is_hdf5(path):
-        with open_hdf5(path) as file, reading(path):
-            text = file.attrs.get("split")
+        with open_hdf5(path) as file:
+            text = read_attribute(file, "split")
         if not isinstance(text, str) or text == "{}":
             raise UserError(f"{path}: no person split with it (attribute 'split'). Set a JSON file of parts.")
     else:
         text = read_text(path)
     try:
-        parts = json.loads(text)
+        parts = parse_json(text)
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}). Download it again.") from error
     if not isinstance(parts, dict):

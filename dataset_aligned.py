@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.hdf5 import ALIGNMENT, FACES, layout_problems
+from core.hdf5 import ALIGNMENT, FACES, layout_problems, read_attribute, reading
 from dataset import GazeDataset
 
 VIEW = "ffhq-aligned"
@@ -70,18 +70,22 @@ class AlignedDataset(GazeDataset):
         return super().entry(index)
 
     def _inspect(self, file: h5py.File, counts: dict[str, int]) -> list[str]:
-        view, groups = file.attrs.get("view"), {person: file[person] for person in counts}
-        view = view.decode(errors="replace") if isinstance(view, bytes) else view
-        self.is_aligned, self._patch_size = view == VIEW, file.attrs.get("patch_size")
-        if view is None and not any("homography" in group for group in groups.values()):
+        view = read_attribute(file, "view")
+        with reading(self.path):
+            groups = {person: file[person] for person in counts}
+            has_homographies = any("homography" in group for group in groups.values())
+        self.is_aligned, self._patch_size = view == VIEW, read_attribute(file, "patch_size")
+        if view is None and not has_homographies:
             return []
         if not self.is_aligned:
             return [f"attribute view is {view!r}, expected {VIEW!r}, or none and no homographies"]
         problems = []
-        if not isinstance(self._patch_size, int | np.integer) or self._patch_size < 1:
+        if not isinstance(self._patch_size, int) or self._patch_size < 1:
             problems.append(f"attribute patch_size is {self._patch_size!r}, expected the patch's pixels a side")
         for person, group in groups.items():
-            problems += [f"person {person!r}: {what}" for what in layout_problems(group, FACES | ALIGNMENT)]
+            with reading(self.path):
+                wrong = layout_problems(group, FACES | ALIGNMENT)
+            problems += [f"person {person!r}: {what}" for what in wrong]
         return problems
 
     def entry_with(self, index: int, label: np.ndarray) -> dict[str, Tensor]:

@@ -18,7 +18,16 @@ from torch import Tensor
 
 from core.command import UserError
 from core.facts import differences
-from core.hdf5 import DamagedFile, Table, layout_problems, open_hdf5, persons_in, reading
+from core.hdf5 import (
+    DamagedFile,
+    Table,
+    layout_problems,
+    open_hdf5,
+    persons_in,
+    read_attribute,
+    read_attributes,
+    reading,
+)
 from core.person_parts import Disk, Facts, PersonParts, is_whole, said_where_full, write_whole
 from core.persons_file import PersonsFile
 from core.tracking import progress_bar
@@ -49,7 +58,7 @@ def is_complete(path: Path, facts: Facts | None) -> bool:
     found = _attributes(path)
     if facts is None:
         why = "comes from another redirector than the one still to be trained"
-    elif not found.get("complete"):
+    elif found.get("complete") != 1:
         why = "was not finished by this code"
     else:
         different = differences({key: found[key] for key in facts if key in found}, facts)
@@ -62,8 +71,8 @@ def is_complete(path: Path, facts: Facts | None) -> bool:
 def _attributes(path: Path) -> dict[str, object]:
     """Of the root; none where it is no HDF5 file. Raises UserError where it cannot be opened."""
     try:
-        with open_hdf5(path) as file, reading(path):
-            return dict(file.attrs)
+        with open_hdf5(path) as file:
+            return read_attributes(file)
     except DamagedFile:
         return {}
 
@@ -238,10 +247,12 @@ def _survey(file: h5py.File) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], 
 
 def _problems_of_file(file: h5py.File) -> list[str]:
     problems = [] if len(file) else ["no persons in it, expected a group a person"]
-    order = file.attrs.get("color_order", "RGB")
-    if order not in ("RGB", b"RGB"):
+    order, complete = read_attribute(file, "color_order", "RGB"), read_attribute(file, "complete", True)
+    if order != "RGB":
         problems.append(f"attribute color_order is {order!r}, expected 'RGB'")
-    if not file.attrs.get("complete", True):
+    if complete not in (True, False):
+        problems.append(f"attribute complete is {complete!r}, expected true or false")
+    elif not complete:
         problems.append("attribute complete is false: it was never finished; run the command that wrote it again")
     return problems
 

@@ -50,9 +50,17 @@ def write_json(path: Path, content: object) -> None:
 def read_json(path: Path) -> Any:
     """A JSON file, with or without a byte-order mark.
 
-    Raises OSError where it cannot be read, ValueError (of json) where it is none.
+    Raises OSError where it cannot be read, ValueError where it is none.
     """
-    return json.loads(read_text(path))
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """What JSON says. Raises ValueError where it is none, or nested deeper than Python can read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 @contextmanager

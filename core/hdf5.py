@@ -54,6 +54,33 @@ def persons_in(file: h5py.File, damaged: str = DAMAGED) -> list[str]:
         return sorted(file)
 
 
+def read_attributes(file: h5py.Group) -> dict[str, Any]:
+    """Attributes as Python's own strings, numbers and truths. Raises DamagedFile where they cannot be read.
+
+    An array of one element counts as that; what is nothing of the kind becomes the text that Python shows of it.
+    """
+    with reading(file.file.filename, "its attributes cannot be read"):
+        return {name: _plain_attribute(file, name) for name in file.attrs}
+
+
+def read_attribute(file: h5py.Group, name: str, unsaid: Any = None) -> Any:
+    """One of `read_attributes`, or `unsaid` where it is not there."""
+    with reading(file.file.filename, f"its attribute {name} cannot be read"):
+        return _plain_attribute(file, name) if name in file.attrs else unsaid
+
+
+def _plain_attribute(file: h5py.Group, name: str) -> str | bool | int | float:
+    try:
+        value = file.attrs[name]
+    except TypeError as error:  # of a type that numpy does not have
+        return f"({error})"
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str | bool | int | float) else " ".join(repr(value).split())
+
+
 @contextlib.contextmanager
 def reading(path: str | Path, what: str = "cannot be read", *, damaged: str = DAMAGED) -> Iterator[None]:
     """h5py's errors within become a `refusal`."""
@@ -142,14 +169,18 @@ class Table:
 
     def problem(self, name: str, data: h5py.Dataset) -> str:
         """What is wrong with the type and shape, or ''."""
+        verb = "are" if name.endswith("s") else "is"
+        if data.shape is None:
+            return f"{name} {verb} without any elements (a null dataspace), expected {self.kind}"
+        if 0 in data.shape[1:]:
+            return f"{name} {verb} of shape {data.shape}, expected at least 1 of each axis"
         is_kind = data.dtype == np.uint8 if "uint8" in self.kind else False
         is_kind |= data.dtype.kind == "f" and "floats" in self.kind
         if is_kind and _fits(data.shape, self.shape):
             return ""
         axes = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
-        are = "are" if name.endswith("s") else "is"
         columns = f": {self.columns}" if self.columns else ""
-        return f"{name} {are} {data.dtype} of shape {data.shape}, expected {self.kind} ({axes}){columns}"
+        return f"{name} {verb} {data.dtype} of shape {data.shape}, expected {self.kind} ({axes}){columns}"
 
 
 FACES = {

@@ -1,6 +1,5 @@
 """Config to data: which files are read, for what, and in which order."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from core.batches import PairSampler, labeled_subset
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
-from core.files import require_writable
-from core.hdf5 import open_hdf5
+from core.files import parse_json, require_writable
+from core.hdf5 import open_hdf5, read_attributes
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
@@ -84,9 +83,9 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
 def _say_other_settings(config: Config, path: Path) -> None:
     """A sentence if the embedded data set that is there is not the one that would be made; it is used as it is."""
     with open_hdf5(path) as file:
-        made = dict(file.attrs)
+        made = read_attributes(file)
     try:
-        made |= json.loads(made.get("options", "{}"))
+        made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
     keys = {"persons": "synthetic_persons", "samples": "synthetic_samples", "variation": "synthetic_variation"}

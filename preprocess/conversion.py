@@ -30,8 +30,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core.command import UserError
-from core.files import read_text, require_writable, write_text
-from core.hdf5 import DamagedFile, open_hdf5, reading
+from core.files import parse_json, read_text, require_writable, write_text
+from core.hdf5 import DamagedFile, open_hdf5, read_attributes, reading
 from core.person_parts import FULL, Facts, PersonParts, remove_left, remove_parts
 from preprocess.face_patches import LeftOut, Sample, add_face_arguments
 from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
@@ -139,9 +139,9 @@ def _require_same(out: Path, expected: Facts) -> None:
     """Say that the file is there already. Raises UserError if it was made from or by something else."""
     try:
         with open_hdf5(out) as file, reading(out):
-            found = dict(file.attrs)
+            found = read_attributes(file)
             other = ", ".join(differences({key: found[key] for key in expected if key in found}, expected))
-            lacking = Counter(json.loads(found.get("left_out", "{}")))
+            lacking = Counter(parse_json(found.get("left_out", "{}")))
     except (DamagedFile, TypeError):
         other, lacking = "everything: it is no such file, or damaged", Counter()
     if other:

@@ -7,7 +7,6 @@ lie: the same data give the same file wherever they are. A conversion that is no
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from core import facts
 from core.command import UserError
+from core.files import parse_json
 from core.person_parts import Facts
 
 LEVELS = 3  # of folders that persons are looked for in, as in data/annotation_train/subject0000.csv
@@ -24,7 +24,7 @@ def differences(found: Facts, expected: Facts) -> list[str]:
     """Names of what differs; `options` and `fingerprints` are JSON, of which the names within are given."""
 
     def told(values: Facts) -> dict[str, object]:
-        inside = [json.loads(str(values.get(key, "{}"))) for key in ("options", "fingerprints")]
+        inside = [parse_json(str(values.get(key, "{}"))) for key in ("options", "fingerprints")]
         outside = {key: value for key, value in values.items() if key not in ("options", "fingerprints")}
         return {**outside, **inside[0], **inside[1]}
 

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from core.command import UserError
 from core.files import read_json
-from core.hdf5 import open_hdf5, persons_in, reading
+from core.hdf5 import open_hdf5, persons_in, read_attributes, reading
 from core.person_parts import FULL, write_whole
 from preprocess.commands import COMMANDS
 from preprocess.conversion import check_out, megabytes
-from preprocess.inspect.scan import blocks, person_problems, read_attributes
+from preprocess.inspect.scan import blocks, person_problems
 
 COMPRESSIONS = ("none", "lzf", "gzip")
 # Attributes that say what the numbers mean: files that differ in one must not become one.
@@ -120,7 +120,7 @@ def convert(
             about = _attributes(inputs, found, sources, total)
             if any(source.name != source.person for source in sources):
                 about = {name: value for name, value in about.items() if not name.startswith("split")}
-            file.attrs.update(about)
+            file.attrs.update({name: _as_stored(files[0], name, value) for name, value in about.items()})
             if orders[0] is not None:
                 file.attrs["color_order"] = "RGB"
     return total
@@ -130,7 +130,7 @@ def convert(
 def _said_where_full(out: Path, sources: list[Source], storage: Storage) -> Iterator[None]:
     """Raises OSError with what is needed where there is no room; at once where that is known."""
     tables = [data for source in sources for data in source.group.values() if isinstance(data, h5py.Dataset)]
-    needed = sum(table.size * table.dtype.itemsize for table in tables)
+    needed = sum((table.size or 0) * table.dtype.itemsize for table in tables)
     try:
         if storage.compression == "none" and shutil.disk_usage(out.parent).free < needed:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -182,11 +182,13 @@ def _clashes(inputs: list[Path], found: list[dict], orders: list[str | None], so
         )
     kinds: dict[tuple, str] = {}
     for source in sources:
-        group = source.group
-        wrong = person_problems(group)
+        with source.reading():
+            group = source.group
+            wrong = person_problems(group)
+            kind = None if wrong else _kind(group)
         problems += [f"{source.file.filename}: {source.person!r} {problem}" for problem in wrong]
-        if not wrong:
-            kinds.setdefault(_kind(group), f"{source.person!r} of {Path(source.file.filename).name}")
+        if kind is not None:
+            kinds.setdefault(kind, f"{source.person!r} of {Path(source.file.filename).name}")
     if len(kinds) > 1:
         few = [f"{where} has {dict(kind)}" for kind, where in list(kinds.items())[:2]]
         problems.append("persons differ in what they hold: " + ", but ".join(few))
@@ -195,7 +197,9 @@ def _clashes(inputs: list[Path], found: list[dict], orders: list[str | None], so
 
 def _kind(group: h5py.Group) -> tuple:
     """Names of the data sets with the shape of a row: what all persons of a file must share."""
-    return tuple(sorted((name, data.shape[1:]) for name, data in group.items() if isinstance(data, h5py.Dataset)))
+    return tuple(
+        sorted((name, (data.shape or ())[1:]) for name, data in group.items() if isinstance(data, h5py.Dataset))
+    )
 
 
 def _copy_person(source: Source, file: h5py.File, storage: Storage) -> int:
@@ -230,6 +234,12 @@ def _attributes(inputs: list[Path], found: list[dict], sources: list[Source], to
     if len(inputs) > 1 and "dataset" not in kept:
         made["dataset"] = " + ".join(dict.fromkeys(str(attributes.get("dataset", "?")) for attributes in found))
     return kept | made
+
+
+def _as_stored(first: h5py.File, name: str, value: object) -> object:
+    """The attribute to write: an array where the input's is one, of which `value` is but the text."""
+    stored = first.attrs[name] if name in first.attrs and name not in (*_OWN, "dataset") else value
+    return stored if isinstance(stored, np.ndarray | h5py.Empty) else value
 
 
 def _short(value: object) -> object:

@@ -346,6 +346,7 @@ def test_person_split_gives_the_persons_of_a_part(tmp_path: Path):
     ("content", "message"),
     [
         ("{", "not a JSON file"),
+        pytest.param("[" * 200_000, "not a JSON file", id="nested"),
         ('{"train": [], "val": []}', "no part 'test' in it, found 'train', 'val'"),
         ('["00002"]', "found a list, expected an object of lists"),
         ('{"test": [2, 3]}', "part 'test' is not a list of strings"),

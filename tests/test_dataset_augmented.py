@@ -256,3 +256,20 @@ def test_only_the_same_recipe_counts_as_complete_and_anything_else_is_refused(tm
         path.write_bytes(content)
         with pytest.raises(UserError, match="was not finished by this code"):
             is_complete(path, RECIPE)
+
+
+def test_arrays_where_truth_and_text_are_to_be_are_refused(published: Path) -> None:
+    with h5py.File(published, "r+") as file:
+        file.attrs.update({"complete": [1, 0], "color_order": [1, 0]})
+    with pytest.raises(UserError, match=r"(?s)color_order is 'array\(\[1, 0\]\)'.*complete is 'array\(\[1, 0\]\)'"):
+        RedirectedDataset(published)
+    with pytest.raises(UserError, match="was not finished by this code"):
+        is_complete(published, {"seed": 0})
+
+
+def test_images_in_a_null_dataspace_are_refused(published: Path) -> None:
+    with h5py.File(published, "r+") as file:
+        del file["00007/image"]
+        file["00007/image"] = h5py.Empty("u1")
+    with pytest.raises(UserError, match="'00007': image is without any elements"):
+        RedirectedDataset(published)

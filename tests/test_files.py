@@ -77,3 +77,9 @@ def test_a_snapshot_never_stops_a_run(
 def test_a_snapshot_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record.snapshot(tmp_path / "nowhere" / "source.zip", tmp_path)
     assert "the source was not kept" in capsys.readouterr().out
+
+
+def test_json_nested_too_deep_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="nested too deep"):
+        read_json(tmp_path / "a.json")

@@ -14,12 +14,22 @@ import pytest
 from torch.utils.data import DataLoader
 
 from core.command import UserError, sentence
-from core.hdf5 import DamagedFile, layout_problems, open_hdf5, refusal, require_filters
+from core.hdf5 import (
+    DamagedFile,
+    layout_problems,
+    open_hdf5,
+    read_attribute,
+    read_attributes,
+    refusal,
+    require_filters,
+)
 from core.person_parts import PersonParts, is_whole, part_file, write_whole
 from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
 from dataset_augmented import TABLES, RedirectedDataset, RedirectedWriter, is_complete
 from preprocess.__main__ import main
+from preprocess.inspect.page import make_page
 from preprocess.inspect.verify import verify
+from preprocess.rechunk import convert
 from tests.made_up import converted
 from tests.tiny import write_dataset
 
@@ -337,3 +347,85 @@ def test_a_new_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         file["x"] = np.arange(1000)
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["x"][999] == 999
+
+
+# Attributes of other programs
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (np.bool_(False), False),
+        (np.array([128]), 128),
+        (np.array(["RGB"], dtype=object), "RGB"),
+        (np.bytes_(b"BGR"), "BGR"),
+        (np.array([1, 2]), "array([1, 2])"),
+        (h5py.Empty("f4"), "Empty(dtype=dtype('<f4'))"),
+    ],
+)
+def test_attributes_are_read_as_plain_values_or_as_text(stored: object, read: object, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["x"] = stored
+        assert read_attributes(file)["x"] == read_attribute(file, "x") == read
+        assert type(read_attribute(file, "x")) is type(read)
+
+
+def test_an_array_where_gaze_known_is_to_be_is_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["gaze_known"] = [1, 0]
+    with pytest.raises(UserError, match=r"gaze_known is 'array\(\[1, 0\]\)', expected true or false"):
+        knows_gaze(path)
+
+
+def test_an_array_where_the_colour_order_is_to_be_is_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["color_order"] = [1, 0]
+    with pytest.raises(UserError, match=r"color_order is 'array\(\[1, 0\]\)', expected"):
+        GazeDataset(path)
+
+
+# Data sets without elements
+
+
+@pytest.mark.parametrize("name", ["pixels", "labels"])
+def test_a_null_dataspace_is_a_problem_of_the_layout(name: str, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        person = sorted(file)[0]
+        del file[person][name]
+        file[person][name] = h5py.Empty("u1")
+    with pytest.raises(UserError, match=f"{name} are without any elements"):
+        GazeDataset(path)
+    assert f"{name} are without any elements" in verify(path)[0][0].found
+
+
+def test_images_without_pixels_are_a_problem_of_the_layout(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        person = sorted(file)[0]
+        del file[person]["pixels"]
+        file[person]["pixels"] = np.zeros((3, 0, 0, 3), np.uint8)
+    with pytest.raises(UserError, match=r"pixels are of shape \(3, 0, 0, 3\), expected at least 1"):
+        GazeDataset(path)
+    assert "pixels are of shape (3, 0, 0, 3)" in verify(path)[0][0].found
+
+
+def test_convert_copies_another_data_set_without_elements(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for group in file.values():
+            group["more"] = h5py.Empty("f4")
+    convert([path], tmp_path / "out.h5", progress=False)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert all(group["more"].shape is None for group in file.values())
+
+
+def test_a_mistake_of_the_code_is_not_called_damage(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(GazeDataset, "_inspect", mistaken)
+    monkeypatch.setattr("preprocess.inspect.page.face", mistaken)
+    with pytest.raises(KeyError, match="a mistake"):
+        GazeDataset(path)
+    with pytest.raises(KeyError, match="a mistake"):
+        make_page(path, tmp_path / "x.html")

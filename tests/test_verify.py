@@ -503,3 +503,46 @@ def test_a_damaged_input_leaves_no_output(folder: Path, tmp_path: Path):
     with pytest.raises(DamagedFile, match="damaged.h5: person '00003' cannot be read"):
         convert([path], tmp_path / "out.h5", progress=False)
     assert [found.name for found in tmp_path.iterdir()] == ["damaged.h5"]
+
+
+# Attributes of other programs
+
+
+@pytest.mark.parametrize(("value", "shown"), [([1, 0], "array([1, 0])"), ("few", "few"), (h5py.Empty("f4"), "Empty(")])
+def test_attributes_of_another_type_fail_by_name(folder: Path, tmp_path: Path, value: object, shown: str) -> None:
+    names = ("color_order", "gaze_known", "complete", "num_samples")
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(dict.fromkeys((*names, "view", "dataset", "split_sha256"), value))
+    found = levels(path)
+    assert [found[name][0] for name in (*names, "view")] == ["FAIL"] * 4 + ["warning"]
+    assert all(shown in found[name][1] for name in names)
+    assert main(["verify", str(path), "--quiet"]) == 1
+    make_page(path, tmp_path / "x.html", persons=1, columns=1)
+    with pytest.raises(UserError, match="color_order is"):
+        convert([path], tmp_path / "out.h5", progress=False)
+
+
+def test_a_patch_size_that_is_an_array_fails(folder: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(folder / "GazeCapture_aligned_64.h5", tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["patch_size"] = [128, 128]
+    assert levels(path)["patch_size"] == ("FAIL", " 'array([128, 128])', expected 128")
+
+
+def test_convert_keeps_an_array_as_it_is_but_joins_no_other_meaning(folder: Path, tmp_path: Path) -> None:
+    path, out = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path / "x.h5")), tmp_path / "out.h5"
+    with h5py.File(path, "r+") as file:
+        file.attrs.update({"patch_size": [128, 128], "dataset": [1, 2]})
+    convert([path], out, progress=False)
+    with h5py.File(out) as file:
+        assert file.attrs["patch_size"].tolist() == [128, 128]
+    with pytest.raises(UserError, match="attribute patch_size differs"):
+        convert([path, folder / "Columbia_64.h5"], out, overwrite=True, progress=False)
+
+
+def test_a_split_nested_too_deep_fails(folder: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["split"] = "[" * 60_000
+    assert levels(path)["split"] == ("FAIL", " the attribute cannot be read as JSON, part -> persons")

@@ -98,12 +98,14 @@ def face(
     )
 
 
-def _faces_of(group: h5py.Group, rows: ndarray, labels: ndarray, scan: Scan) -> str:
+def _faces_of(file: h5py.File, person: str, rows: ndarray, labels: ndarray, scan: Scan) -> str:
     is_bgr, gaze_known = scan.attributes.get("color_order") == "BGR", scan.attributes.get("gaze_known", True)
+    names = ("pixels", "homography", "points") if scan.is_aligned else ("pixels",)
     cells = []
     for row in rows:
-        more = [group[name][row] for name in ("homography", "points")] if scan.is_aligned else []
-        cells.append(face(group["pixels"][row], labels[row], is_bgr, gaze_known, *more))
+        with reading(file.filename):
+            image, *more = [file[person][name][row] for name in names]
+        cells.append(face(image, labels[row], is_bgr, gaze_known, *more))
     return "".join(cells)
 
 
@@ -113,7 +115,7 @@ def _grid(file: h5py.File, scan: Scan, persons: int, columns: int) -> str:
         name, labels = scan.persons[at], scan.labels[scan.owner == at]
         usable = np.flatnonzero(np.isfinite(labels[:, :4]).all(axis=1))
         rows = usable[spread_over(labels[usable, 1], columns)]
-        lines.append(f'<div class="row"><b>{html.escape(name)}</b>{_faces_of(file[name], rows, labels, scan)}</div>')
+        lines.append(f'<div class="row"><b>{html.escape(name)}</b>{_faces_of(file, name, rows, labels, scan)}</div>')
     return "".join(lines)
 
 
@@ -128,7 +130,7 @@ def _strangest(file: h5py.File, scan: Scan, count: int) -> str:
         person = scan.owner[at]
         labels = scan.labels[scan.owner == person]
         row = at - np.flatnonzero(scan.owner == person)[0]
-        cells.append(_faces_of(file[scan.persons[person]], np.array([row]), labels, scan))
+        cells.append(_faces_of(file, scan.persons[person], np.array([row]), labels, scan))
     return f'<div class="row wrap">{"".join(cells)}</div>'
 
 
@@ -170,7 +172,7 @@ def make_page(path: Path, out: Path, persons: int = 12, columns: int = 8, per_pe
     name, attributes = html.escape(Path(path).name), sorted(scan.attributes.items())
     counts = sorted(scan.counts.items(), key=lambda item: (-item[1], item[0]))
     shown = "all images" if per_person is None else f"all labels, and {per_person} images a person at most"
-    with open_hdf5(path) as file, reading(path):
+    with open_hdf5(path) as file:
         parts = [
             f"<!doctype html><meta charset='utf-8'><title>{name}</title><style>{_STYLE}</style>{_markers()}",
             f"<h1>{name}</h1><h2>Checks</h2><p>They looked at {shown}.</p>{_checks(checks)}",

@@ -47,9 +47,9 @@ DATASETS = {
 _OTHER_NAMES = {"mpiigaze": "mpiifacegaze", "mpii": "mpiifacegaze", "xgaze": "ethxgaze", "columbiagaze": "columbia"}
 
 
-def find_published(name: str | None) -> Published | None:
+def find_published(name: object) -> Published | None:
     """What is known about a data set of this name, however it is spelt; None if nothing."""
-    key = re.sub(r"[^a-z]", "", (name or "").lower())
+    key = re.sub(r"[^a-z]", "", str(name or "").lower())
     return DATASETS.get(_OTHER_NAMES.get(key, key))
 
 

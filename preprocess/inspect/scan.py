@@ -13,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from core.hdf5 import ALIGNMENT, FACES, DamagedFile, layout_problems, open_hdf5, persons_in, reading
+from core.hdf5 import ALIGNMENT, FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attributes, reading
 from preprocess.face_model import GENERIC
 from preprocess.normalization import ST_ED, apply_homography, label_to_rotation
 
@@ -84,17 +84,6 @@ class _Person:
     points_off: ndarray
 
 
-def read_attributes(file: h5py.File | h5py.Group) -> dict:
-    """Attributes as Python's own strings and numbers."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, bytes):
-            return value.decode(errors="replace")
-        return value.item() if isinstance(value, np.generic) else value
-
-    return {name: plain(value) for name, value in file.attrs.items()}
-
-
 def person_problems(group: object, is_aligned: bool = False) -> list[str]:
     """What is wrong with the layout of one person's group. Raises UserError if a filter is not installed."""
     problems = layout_problems(group, FACES | ALIGNMENT if is_aligned else FACES)
@@ -131,8 +120,7 @@ def scan_file(path: str | Path, per_person: int | None = None, progress: bool = 
     """
     scan, found = Scan(), list[_Person]()
     with open_hdf5(path) as file:
-        with reading(path, "its attributes cannot be read"):
-            scan.attributes = read_attributes(file)
+        scan.attributes = read_attributes(file)
         for name in tqdm(persons_in(file), desc="verify", unit="person", disable=not progress):
             try:
                 with reading(path):

@@ -8,7 +8,6 @@ labels, made of one's own photographs, passes as what it is: the last line says 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -19,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from core.files import parse_json
 from preprocess.commands import COMMANDS
 from preprocess.conversion import json_sha256
 from preprocess.inspect.audit import audit
@@ -79,9 +79,14 @@ def _attributes(scan: Scan) -> Iterator[Check]:
         yield Check("color_order", "warning", "not said; the reader goes by its settings. `convert` can add it")
     else:
         yield Check("color_order", "ok" if order in ("RGB", "BGR") else "FAIL", f"{order!r}")
-    if attributes.get("complete", True) not in (True, 1):
+    complete, gaze_known = attributes.get("complete", True), attributes.get("gaze_known", True)
+    if complete not in (True, False):
+        yield Check("complete", "FAIL", f"{complete!r}, expected true or false")
+    elif not complete:
         yield Check("complete", "FAIL", "the file was not finished: run the conversion again")
-    if not attributes.get("gaze_known", True):
+    if gaze_known not in (True, False):
+        yield Check("gaze_known", "FAIL", f"{gaze_known!r}, expected true or false")
+    elif not gaze_known:
         yield Check(
             "gaze_known", "warning", "gaze labels only repeat the head's: to redirect, not to train or evaluate"
         )
@@ -100,16 +105,17 @@ def _told(scan: Scan) -> Iterator[Check]:
     """What the file says of itself: how much it holds, and which persons are for what."""
     said = scan.attributes.get("num_samples")
     if said is not None and not scan.problems and said != sum(scan.counts.values()):
-        yield Check("num_samples", "FAIL", f"{said:,} said, {sum(scan.counts.values()):,} there")
+        number = repr(said) if isinstance(said, str) else f"{said:,}"
+        yield Check("num_samples", "FAIL", f"{number} said, {sum(scan.counts.values()):,} there")
     text = scan.attributes.get("split")
     if not isinstance(text, str):
         return
     try:
-        split = {part: set(persons) for part, persons in json.loads(text).items()}
+        split = {part: set(persons) for part, persons in parse_json(text).items()}
     except (ValueError, TypeError, AttributeError):
         yield Check("split", "FAIL", "the attribute cannot be read as JSON, part -> persons")
         return
-    if scan.attributes.get("split_sha256") not in (None, json_sha256(json.loads(text))):
+    if scan.attributes.get("split_sha256") not in (None, json_sha256(parse_json(text))):
         yield Check("split", "FAIL", "its hash is another: it was changed")
     several = [person for person, times in Counter(chain.from_iterable(split.values())).items() if times > 1]
     if several:
