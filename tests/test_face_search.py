@@ -30,13 +30,13 @@ def squares(image: ndarray, smallest: float) -> Iterator[tuple[ndarray, ndarray,
 
 
 class FaceMesh:
-    """Points from corner to corner of squares that fill a quarter of the picture."""
+    """Points from corner to corner of squares that fill a fifth of the picture."""
 
     def __init__(self, **options: object) -> None:
         pass
 
     def process(self, image: ndarray) -> SimpleNamespace:
-        faces = [np.linspace(low, low + size, 478) for low, size, _ in squares(image, 1 / 4)]
+        faces = [np.linspace(low, low + size, 478) for low, size, _ in squares(image, 1 / 5)]
         meshes = [SimpleNamespace(landmark=[SimpleNamespace(x=x, y=y) for x, y in face]) for face in faces]
         return SimpleNamespace(multi_face_landmarks=meshes or None)
 
@@ -103,7 +103,7 @@ def test_what_is_hardly_a_face_is_not_offered() -> None:
 
 def test_a_box_beside_a_face_does_not_offer_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     place = (1480, 980, 40)
-    box = np.array([(1525.0, 980.0), (1565.0, 1020.0)])  # nothing is there, and the next face is this one
+    box = np.array([(1521.0, 955.0), (1611.0, 1045.0)])  # nothing is there, and the next face is this one
     monkeypatch.setattr(landmarks, "_search", lambda image: [np.array([(1480.0, 980.0), (1520.0, 1020.0)]), box])
     assert found(photograph(place)) == [pytest.approx(place, abs=1)]
 
