@@ -27,6 +27,7 @@ import numpy as np
 import scipy.io
 from numpy import ndarray
 
+from core.files import read_text, write_text
 from preprocess.face_model import CENTRE, GENERIC
 from preprocess.synthetic.head import Person, build_person
 from preprocess.synthetic.person import draw_identity, without_extras
@@ -125,7 +126,7 @@ def write_gazecapture(root: Path, person: int, shots: list[Shot]) -> None:
     contents |= {"dotInfo": {"XCam": [1.0] * count, "YCam": [-4.0] * count, "Time": [1.0] * count}}
     contents |= {"screen": {"Orientation": [1] * count}}
     for file, content in contents.items():
-        (root / "raw" / name / f"{file}.json").write_text(json.dumps(content))
+        write_text(root / "raw" / name / f"{file}.json", json.dumps(content))
 
 
 def write_mpiifacegaze(root: Path, person: int, shots: list[Shot]) -> None:
@@ -136,7 +137,7 @@ def write_mpiifacegaze(root: Path, person: int, shots: list[Shot]) -> None:
         put(root, f"{name}/{image}", shot, folder / image)
         numbers = [600, 400, *shot.landmarks[list(GIVEN)].ravel(), *[0] * 6, *shot.eyes, 0, 120, 0]
         lines.append(" ".join([image, *(f"{number:.3f}" for number in numbers), "left"]))
-    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    write_text(folder / f"{name}.txt", "\n".join(lines) + "\n")
     (folder / "Calibration").mkdir()
     camera = {"cameraMatrix": CASES["mpiifacegaze"].camera, "distCoeffs": [[-0.16, 0.67, -0.0012, -0.003, -1.02]]}
     scipy.io.savemat(folder / "Calibration" / "Camera.mat", camera)
@@ -177,7 +178,7 @@ def convert(name: str, root: Path, workers: int) -> ndarray:
     given = ["--raw", str(root / "raw"), "--out", str(out), "--landmarks", str(root / "landmarks"), "--overwrite"]
     used = json.loads(run_python(COMMAND, name, *given, "--workers", str(workers), *CASES[name].options))
     with h5py.File(out) as file:
-        assert file.attrs["num_samples"] == images, out.with_suffix(".left_out.tsv").read_text()
+        assert file.attrs["num_samples"] == images, read_text(out.with_suffix(".left_out.tsv"))
     return np.array(used)
 
 

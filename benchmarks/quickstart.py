@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from core.figures import new_figure
+from core.files import read_json, read_text, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ("gaze_redirection", "head_redirection", "l1", "l1_person_mean", "identity_kept", "identity_real_target")
@@ -26,31 +27,31 @@ def run(folder: Path, seed: int, flags: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     command = [sys.executable, ROOT / "train_st_ed.py", ROOT / "config/quickstart.json", "--seed", str(seed), *flags]
-    with (folder / "output.txt").open("w") as output:
+    with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(f"seed {seed} failed; see {folder / 'output.txt'}")
     facts = {"wall_s": time.perf_counter() - start, "cpu_s": usage.ru_utime + usage.ru_stime}
-    (folder / "timing.json").write_text(json.dumps(facts | {"peak_memory_gb": usage.ru_maxrss / 2**20}))
+    write_json(folder / "timing.json", facts | {"peak_memory_gb": usage.ru_maxrss / 2**20})
 
 
 def final_figures(folder: Path) -> dict[str, float]:
     """Means on gc/test, and the errors relative to the angle between source and target labels."""
-    report = json.loads(next(folder.glob("runs/quickstart/report/*/report.json")).read_text())
+    report = read_json(next(folder.glob("runs/quickstart/report/*/report.json")))
     means = {name: report["datasets"]["gc/test"][name]["mean"] for name in FIGURES}
     ratios = report["ratios"]["gc/test"]
     return means | {f"{name}_ratio": value for name, value in ratios.items()} | timing(folder)
 
 
 def timing(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "timing.json").read_text())
+    return read_json(folder / "timing.json")
 
 
 def curve(folder: Path) -> dict[int, dict[str, float]]:
     """Step -> ratios of the two errors to the pair angle, and L1, on the periodic test of gc/test."""
     points = {}
-    for line in (folder / "runs/quickstart/metrics.jsonl").read_text().splitlines():
+    for line in read_text(folder / "runs/quickstart/metrics.jsonl").splitlines():
         row = json.loads(line)
         if "gc/test/l1" in row:
             points[row["step"]] = {

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from core.files import read_json, read_text
+
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
     "ST-ED": "quickstart.json",
@@ -34,7 +36,7 @@ FIGURES = {
 
 def run(out: Path, kind: str, seed: int, steps: int, flags: list[str]) -> Path:
     """One training with its report; returns the run folder."""
-    gan = json.loads((ROOT / "config" / KINDS["ReDirTrans-GAN"]).read_text())
+    gan = read_json(ROOT / "config" / KINDS["ReDirTrans-GAN"])
     shared = ["gazecapture_file", "gazecapture_split", "mpiigaze_file", "columbia_file", "eyediap_file"]
     shared += ["gazenet_savepath", "eval_gazenet_savepath"]
     folder = out / f"{KINDS[kind].removesuffix('.json')}_{steps}" / f"seed_{seed}"
@@ -46,7 +48,7 @@ def run(out: Path, kind: str, seed: int, steps: int, flags: list[str]) -> Path:
     command += ["--seed", str(seed), "--num-training-steps", str(steps), "--save-path", folder.relative_to(out)]
     command += ["--print-freq-test", str(steps), "--save-interval", str(steps), "--walk-frames", "0", *flags]
     out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{folder.parent.name}_{seed}.txt").open("w") as output:
+    with (out / f"{folder.parent.name}_{seed}.txt").open("wb") as output:
         done = subprocess.run(command, cwd=out, stdout=output, stderr=output)
     if done.returncode:
         raise RuntimeError(f"{kind}, seed {seed} failed; see {output.name}")
@@ -55,13 +57,13 @@ def run(out: Path, kind: str, seed: int, steps: int, flags: list[str]) -> Path:
 
 def figures(folder: Path, steps: int) -> dict[str, float]:
     """Means on gc/test, ratios to the angle between source and target labels, and the cost of a step."""
-    report = json.loads((folder / "report" / str(steps) / "report.json").read_text())
+    report = read_json(folder / "report" / str(steps) / "report.json")
     means = {title: report["datasets"]["gc/test"][name]["mean"] for name, title in FIGURES.items()}
     for name in ("gaze", "head"):
         for kind in ("redirection", "label_blind"):
             means[f"{name} {kind} / pair angle"] = report["ratios"]["gc/test"][f"{name}_{kind}"]
-    config = json.loads((folder / "config.json").read_text())
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    config = read_json(folder / "config.json")
+    lines = [json.loads(line) for line in read_text(folder / "metrics.jsonl").splitlines()]
     speeds = [line["train/images_per_s"] for line in lines if "train/images_per_s" in line]
     means["ms a step"] = 2000 * config["batch_size"] / statistics.median(speeds)
     means["batch size"] = config["batch_size"]

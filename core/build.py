@@ -155,7 +155,7 @@ def build_inverted(
     """The training faces with their W+ codes, which are computed now where they are not cached yet.
 
     frozen: key -> sha256 of the files that the redirector is built around.
-    Raises OSError or ValueError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
+    Raises UserError or OSError if the cache cannot be written or read, KeyboardInterrupt if the user asks to stop.
     """
     facts = inversion_facts(
         dataset,

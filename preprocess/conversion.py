@@ -109,7 +109,7 @@ def convert_dataset(
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise OSError(f"{out}: {error.strerror}. {_room(parts, chosen)}") from error
+        raise OSError(f"{out}: {error.strerror}. {_describe_room(parts, chosen)}") from error
     finally:
         remove_left(parts.folder)  # of workers that were stopped
 
@@ -177,7 +177,7 @@ def _convert_persons(
             tqdm.write(line)
 
 
-def _room(parts: PersonParts, persons: list[str]) -> str:
+def _describe_room(parts: PersonParts, persons: list[str]) -> str:
     """How much is left on the disk, how much more will be needed, and what to do."""
     done = [path.stat().st_size for person in persons if (path := parts.file(person)).exists()]
     left = f"The disk has {megabytes(shutil.disk_usage(parts.out.parent).free)} left"

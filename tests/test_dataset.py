@@ -1,5 +1,6 @@
 """Reading data: the published preprocessing to the bit, what a file may look like, and the samplers."""
 
+import codecs
 import json
 import pickle
 import re
@@ -358,6 +359,11 @@ def test_person_split_errors(tmp_path: Path, content: str, message: str):
     path.write_text(content)
     with pytest.raises(UserError, match=f"{re.escape(str(path))}: {message}"):
         load_person_split(path, "test")
+
+
+def test_a_person_split_is_read_with_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "split.json").write_bytes(codecs.BOM_UTF8 + b'{"train": ["00002"]}')
+    assert load_person_split(tmp_path / "split.json", "train") == ["00002"]
 
 
 def test_missing_person_split(tmp_path: Path):

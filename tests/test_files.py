@@ -53,6 +53,7 @@ def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
         require_writable(tmp_path / "file" / "run", "save_path")
 
 
+@pytest.mark.timeout(20)  # whoever opens the pipe waits for ever
 def test_a_snapshot_never_stops_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

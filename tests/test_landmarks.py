@@ -1,5 +1,6 @@
 """Landmarks from files and from the detector, the face model, and the pose of a head from landmarks."""
 
+import codecs
 import importlib.metadata
 import json
 import subprocess
@@ -265,6 +266,13 @@ POINTS = np.random.default_rng(3).uniform(10, 600, (68, 2))
 @pytest.mark.parametrize("name", ["a.npy", "a.json", "a_key.json", "a.csv", "a_header.csv"])
 def test_every_format_of_landmarks_reads_the_same(tmp_path: Path, name: str):
     assert read_landmarks(written(tmp_path / name, POINTS)) == pytest.approx(POINTS)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a_key.json", "a.csv", "a_header.csv"])
+def test_landmarks_are_read_with_a_byte_order_mark(tmp_path: Path, name: str):
+    path = written(tmp_path / name, POINTS)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_landmarks(path) == pytest.approx(POINTS)
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.json", "null"), ("a.json", "[]"), ("a.csv", ""), ("a.csv", "x,y\n")])

@@ -3,7 +3,7 @@
 NAME is another command that starts from photographs, such as `gazecapture` or `images`, and takes its options. The
 samples, labels and persons are those that the command itself would give; the pixels are the face as FFHQ crops it,
 which is what a redirector around a face generator reads (`dataset_aligned.py`). To each person's group come
-`homography` (N, 3, 3) and `points` (N, 5, 2), to the root `view` and `patch_size`: `synthetic.py` describes them.
+`homography` (N, 3, 3) and `points` (N, 5, 2), to the root `view` and `patch_size`: see `synthetic/dataset.py`.
 
 The alignment takes the landmarks of the eyes and the mouth, in the undistorted image. Where only the corners of the
 eyes are known their middles serve, and what is missing beside is put where the head's pose has it.

@@ -43,7 +43,7 @@ def verify(
     scan = scan_file(path, per_person, progress)
     checks = [_layout(scan), *_attributes(scan)]
     if scan.counts:
-        checks += _told(scan)
+        checks += _count_and_split(scan)
         checks += _labels(scan)
         if checks[-1].name != "range":  # what follows takes the labels for angles
             checks += [*_eyes(scan), *_statistics(scan, dataset)]
@@ -101,7 +101,7 @@ def _attributes(scan: Scan) -> Iterator[Check]:
         yield Check("view", "warning", f"{attributes['view']!r} is not known here")
 
 
-def _told(scan: Scan) -> Iterator[Check]:
+def _count_and_split(scan: Scan) -> Iterator[Check]:
     """What the file says of itself: how much it holds, and which persons are for what."""
     said = scan.attributes.get("num_samples")
     if said is not None and not scan.problems and said != sum(scan.counts.values()):

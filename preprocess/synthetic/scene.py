@@ -2,7 +2,7 @@
 
 Camera of the ST-ED preprocessing: 500 px focal length at 128 px, the face centre (30 mm below the eyes)
 600 mm in front of it, x right, y down, z forward. The optical axis meets the picture between the two middle
-pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see `synthetic_head`.
+pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see `head.py`.
 """
 
 from dataclasses import dataclass
