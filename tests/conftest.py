@@ -1,6 +1,11 @@
-"""Long tests get a longer time limit than pyproject.toml gives the others."""
+"""Two processes test side by side, on one thread each; long tests get a longer time limit than the others."""
+
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: two threads each would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW_SECONDS = 3600
 
