@@ -70,7 +70,7 @@ class Objective:
         """Every term but the adversary's, and what it is to judge.
 
         batch: image_a, image_b (B, 3, S, S) in [-1, 1]; gaze_a, head_a, gaze_b, head_b (B, 2) radians.
-        mask: factor -> (B, 1) bool, whether an image takes the target's condition when conditions are mixed.
+        mask: factor -> (B, 1) bool, whether an image takes the target's condition; of use to the terms of MIXED alone.
         """
         a, b = redirector.encode_pair(batch)
         encoding = redirector.rotate(a, b.conditions)

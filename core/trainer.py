@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 import losses
 from core.adversary import Adversary
 from core.batches import mirrored
-from core.objective import Objective
+from core.objective import MIXED, Objective
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
@@ -157,7 +157,8 @@ class RedirectionTrainer:
         if settings.mirror:
             batch = mirrored(batch, self._coins(step, 1, size, stream=1)[0])
         with autocast(settings.device, settings.precision):
-            terms, redirected = objective.terms(self.redirector, batch, self.mixing_mask(step, size))
+            mask = self.mixing_mask(step, size) if objective.has(*MIXED) else {}
+            terms, redirected = objective.terms(self.redirector, batch, mask)
         log = {name: value.detach() for name, value in terms.items()}
         if weight := objective.adversarial_weight():
             shown = self.adversary.shown(redirected)
