@@ -29,9 +29,9 @@ from numpy import ndarray
 
 from core.files import read_text, write_text
 from preprocess.face_model import CENTRE, GENERIC
-from preprocess.synthetic.head import Person, build_person
-from preprocess.synthetic.person import draw_identity, without_extras
-from preprocess.synthetic.render import render
+from preprocess.synthetic.drawn.head import Person, build_person
+from preprocess.synthetic.drawn.person import draw_identity, without_extras
+from preprocess.synthetic.drawn.render import render
 from preprocess.synthetic.scene import Scene, head_rotation
 
 PERSONS, PICTURES, FIELD = 4, 4, 153.6  # FIELD: mm that a drawn patch shows at the face

@@ -13,9 +13,9 @@ from numpy import ndarray
 from preprocess.face_model import RIGID, head_pose
 from preprocess.landmarks import landmark_source
 from preprocess.normalization import ST_ED, normalized_head, normalizing_rotation
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import Identity, draw_identity, without_extras
-from preprocess.synthetic.render import render
+from preprocess.synthetic.drawn.head import build_person
+from preprocess.synthetic.drawn.person import Identity, draw_identity, without_extras
+from preprocess.synthetic.drawn.render import render
 from preprocess.synthetic.scene import Scene, pitchyaw_to_direction
 
 SIZE = 256

@@ -8,14 +8,11 @@ import time
 import cv2
 import numpy as np
 
-from preprocess.synthetic.head import Person, build_person
-from preprocess.synthetic.person import draw_identity
-from preprocess.synthetic.render import render
-from preprocess.synthetic.samples import (
-    DOMAINS,
-    VARIATIONS,
-    draw_scene,
-)
+from preprocess.synthetic.domains import DOMAINS, VARIATIONS
+from preprocess.synthetic.drawn.head import Person, build_person
+from preprocess.synthetic.drawn.look import draw_scene
+from preprocess.synthetic.drawn.person import draw_identity
+from preprocess.synthetic.drawn.render import render
 
 
 def build_seconds(persons: int) -> tuple[list[Person], float]:

@@ -21,9 +21,9 @@ from numpy import ndarray
 from preprocess.__main__ import main
 from preprocess.face_model import GENERIC
 from preprocess.synthetic.aligned import AlignedView
-from preprocess.synthetic.head import Person, build_person
-from preprocess.synthetic.person import draw_identity, without_extras
-from preprocess.synthetic.render import develop, paint
+from preprocess.synthetic.drawn.head import Person, build_person
+from preprocess.synthetic.drawn.person import draw_identity, without_extras
+from preprocess.synthetic.drawn.render import develop, paint
 from preprocess.synthetic.scene import (
     DISTANCE,
     FACE_CENTRE,
@@ -156,7 +156,9 @@ def photograph(person: Person, shot: Shot) -> ndarray:
     corner = np.round(middle[:2] / middle[2] - side / 2)
     moved = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]], [0, 0, 1]])
     plain = make_view(scene, side)
-    picture = _render(person, scene, AlignedView(side, plain.rotation, plain.gaze_directions, moved @ matrix))
+    picture = _render(
+        person, scene, AlignedView(side, plain.rotation, plain.gaze_directions, plain.pupil_axes, moved @ matrix)
+    )
     columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
     if camera.distortion is not None:

@@ -22,10 +22,10 @@ from dataset_aligned import AlignedDataset, moved_crop
 from models.recrop import estimator_view, warp
 from preprocess.__main__ import main
 from preprocess.synthetic.aligned import AlignedView, to_patch
-from preprocess.synthetic.eyes import EYES
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import draw_identity
-from preprocess.synthetic.render import develop, draw_backdrop, paint, render
+from preprocess.synthetic.drawn.eyes import EYES
+from preprocess.synthetic.drawn.head import build_person
+from preprocess.synthetic.drawn.person import draw_identity
+from preprocess.synthetic.drawn.render import develop, draw_backdrop, paint, render
 from preprocess.synthetic.scene import EYE_RADIUS, Scene, make_view
 from utils import image_to_float
 
@@ -113,7 +113,7 @@ def test_a_view_with_the_plane_of_the_patch_renders_the_patch(glasses: str):
     person, scene = build_person(identity), Scene(gaze=(0.1, -0.3), head=(-0.2, 0.3), noise=2.0, blur=0.7)
     view = make_view(scene, 128)
     plane = np.array([[view.focal, 0, view.centre], [0, view.focal, view.centre], [0, 0, 1]])
-    same = AlignedView(128, view.rotation, view.gaze_directions, plane)
+    same = AlignedView(128, view.rotation, view.gaze_directions, view.pupil_axes, plane)
     assert same.focal == pytest.approx(500)
     np.testing.assert_allclose(same.turn, np.eye(2), atol=1e-12)
     picture = develop(paint(person, scene, same, draw_backdrop(person, scene, 128)), scene, same.scale)
@@ -124,7 +124,7 @@ def test_a_view_with_the_plane_of_the_patch_renders_the_patch(glasses: str):
 def test_rays_and_projections_of_a_view_are_inverse_and_match_its_homography():
     view = make_view(Scene(head=(0.1, 0.2)), 128)
     tilted = np.array([[600, 40, 70], [-35, 580, 50], [0.2, -0.15, 1.0]])
-    view = AlignedView(128, view.rotation, view.gaze_directions, tilted)
+    view = AlignedView(128, view.rotation, view.gaze_directions, view.pupil_axes, tilted)
     columns, rows = np.arange(0.0, 128, 9), np.arange(0.0, 128, 7)
     x, y = view.to_plane(columns, rows)
     column, row = view.to_pixels(3 * x, 3 * y, np.full_like(x, 3))

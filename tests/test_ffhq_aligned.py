@@ -19,7 +19,7 @@ from preprocess.datasets.images import photo_conversion
 from preprocess.face_patches import FaceCutter, LeftOut
 from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography, ffhq_matrix, undistort_image
-from preprocess.synthetic.head import Person
+from preprocess.synthetic.drawn.head import Person
 from tests import test_gazecapture, test_mpiifacegaze
 from tests.raw_trees import (
     Camera,

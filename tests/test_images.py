@@ -18,7 +18,7 @@ from preprocess.datasets.images import find_photographs, photo_camera, upright
 from preprocess.image_files import FOCAL_35MM, ORIENTATION, read_exif
 from preprocess.inspect.verify import verify
 from preprocess.normalization import apply_homography
-from preprocess.synthetic.head import Person
+from preprocess.synthetic.drawn.head import Person
 from tests.raw_trees import (
     Camera,
     lay_out,

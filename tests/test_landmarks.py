@@ -31,9 +31,9 @@ from preprocess.landmarks import (
     to_68,
 )
 from preprocess.normalization import ST_ED, label_to_rotation, normalized_head, normalizing_rotation
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import draw_identity, without_extras
-from preprocess.synthetic.render import render
+from preprocess.synthetic.drawn.head import build_person
+from preprocess.synthetic.drawn.person import draw_identity, without_extras
+from preprocess.synthetic.drawn.render import render
 from preprocess.synthetic.scene import Scene
 
 CAMERA = np.array([[620.0, 0, 325], [0, 615, 236], [0, 0, 1]])
@@ -446,9 +446,10 @@ def test_the_largest_face_is_the_first_of_all(mediapipe: None, person):
 
 def test_the_detector_says_nothing_of_its_own(mediapipe: None):
     code = (
-        "import cv2, numpy as np; from preprocess.landmarks import detect, detect_all; from preprocess.synthetic.head "
-        "import build_person; from preprocess.synthetic.person import draw_identity, without_extras; from preprocess."
-        "synthetic.render import render; from preprocess.synthetic.scene import Scene\n"
+        "import cv2, numpy as np\nfrom preprocess.landmarks import detect, detect_all\n"
+        "from preprocess.synthetic.drawn.head import build_person\n"
+        "from preprocess.synthetic.drawn.person import draw_identity, without_extras\n"
+        "from preprocess.synthetic.drawn.render import render\nfrom preprocess.synthetic.scene import Scene\n"
         "person = build_person(without_extras(draw_identity(np.random.default_rng(1))))\n"
         "assert detect(np.zeros((64, 64, 3), np.uint8)) is None\n"
         "assert len(detect_all(render(person, Scene(), 256))) == 1\n"

@@ -37,9 +37,9 @@ from preprocess.normalization import (
     warp_matrix,
 )
 from preprocess.synthetic.aligned import AlignedView
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import draw_identity, without_extras
-from preprocess.synthetic.render import develop, paint
+from preprocess.synthetic.drawn.head import build_person
+from preprocess.synthetic.drawn.person import draw_identity, without_extras
+from preprocess.synthetic.drawn.render import develop, paint
 from preprocess.synthetic.scene import Scene, direction_to_pitchyaw, head_rotation, make_view, pitchyaw_to_direction
 from tests.face_geometry import mirror_camera_matrix, mirror_labels, mirror_rotation, normalize_image
 
@@ -310,7 +310,7 @@ def test_a_drawn_face_photographed_askew_and_normalised_is_the_embedded_data_set
         return develop(paint(person, scene, view, backdrop), scene, view.scale)
 
     plain = make_view(scene, size)
-    photograph = picture(AlignedView(size, plain.rotation, plain.gaze_directions, camera @ turn.T))
+    photograph = picture(AlignedView(size, plain.rotation, plain.gaze_directions, plain.pupil_axes, camera @ turn.T))
     centre, head_matrix = 600 * forward, turn.T @ head_rotation(*head)
     patch, rotation, matrix = normalize_image(photograph, camera, centre, head_matrix)
     expected = picture(make_view(scene, 128))

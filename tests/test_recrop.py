@@ -9,9 +9,9 @@ from torch import Tensor
 from dataset import prepare_image
 from models.geometry import angular_error_deg
 from models.recrop import equalize, estimator_view, warp
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import draw_identity
-from preprocess.synthetic.render import render
+from preprocess.synthetic.drawn.head import build_person
+from preprocess.synthetic.drawn.person import draw_identity
+from preprocess.synthetic.drawn.render import render
 from preprocess.synthetic.scene import Scene
 from tests.tiny import PoolEstimator
 from utils import image_to_float, image_to_uint8

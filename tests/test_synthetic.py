@@ -15,21 +15,18 @@ from core import sources
 from core.config_default import Config
 from preprocess.__main__ import main
 from preprocess.synthetic import dataset as synthetic
-from preprocess.synthetic.head import Person, build_person
-from preprocess.synthetic.person import draw_identity, without_extras
-from preprocess.synthetic.render import render
-from preprocess.synthetic.samples import (
-    DOMAINS,
-    draw_pose,
-    render_person,
-    scene_labels,
-)
+from preprocess.synthetic.domains import DOMAINS, draw_pose
+from preprocess.synthetic.drawn.head import Person, build_person
+from preprocess.synthetic.drawn.person import draw_identity, without_extras
+from preprocess.synthetic.drawn.render import render
+from preprocess.synthetic.samples import Style, render_person
 from preprocess.synthetic.scene import (
     Scene,
     direction_to_pitchyaw,
     eye_directions,
     head_rotation,
     make_view,
+    scene_labels,
 )
 from tests.face_geometry import pupil_points
 
@@ -104,14 +101,14 @@ def test_two_workers_write_the_same_bytes_as_one(written: Path, tmp_path: Path):
 
 
 def test_another_seed_gives_other_people():
-    a, b = (render_person(seed, 0, 0, 1, 64, 0.2)[0] for seed in (0, 1))
+    a, b = (render_person(seed, 0, 0, 1, 64, Style("drawn", 0.2, 1, "exact"))[0] for seed in (0, 1))
     assert np.abs(a.astype(int) - b).mean() > 10
 
 
 def mark_pupils(person: Person, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int = 128) -> np.ndarray:
     """The picture with pupils of no size: its difference to the usual one is the pupils."""
     with monkeypatch.context() as patch:
-        patch.setattr("preprocess.synthetic.eyes.PUPIL_RADIUS", -9.0)
+        patch.setattr("preprocess.synthetic.drawn.eyes.PUPIL_RADIUS", -9.0)
         return render(person, scene, size)
 
 

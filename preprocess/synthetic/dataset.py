@@ -33,8 +33,9 @@ from tqdm import tqdm
 from core.command import UserError
 from core.files import write_text
 from preprocess.commands import COMMANDS
-from preprocess.synthetic.aligned import PATCH_SIZE, render_aligned_person
-from preprocess.synthetic.samples import DOMAINS, VARIATIONS, Domain, render_person
+from preprocess.synthetic.domains import DOMAINS, VARIATIONS, Domain
+from preprocess.synthetic.samples import FRAMINGS, LOOKS, Style, groups_of, render_aligned_person, render_person
+from preprocess.synthetic.scene import PATCH_SIZE
 from preprocess.workers import cpus, one_thread, start_pool, submit
 
 VERSION = 1
@@ -81,6 +82,10 @@ def _write_person(file: h5py.File, person_id: str, pixels: ndarray, **others: nd
         group.create_dataset(name, data=values, track_times=False)
 
 
+def _groups(samples: int, style: Style) -> dict[str, ndarray]:
+    return {"group": groups_of(samples, style.group_size)} if style.group_size > 1 else {}
+
+
 def _draw_arrow(picture: ndarray, angles: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]) -> None:
     size = picture.shape[0]
     tip = (start[0] - 0.4 * size * np.sin(angles[1]), start[1] - 0.4 * size * np.sin(angles[0]))
@@ -109,6 +114,9 @@ def _check(
     variation: str,
     workers: int | None,
     aligned_size: int | None,
+    look: str,
+    group_size: int | None,
+    framing: str | None,
 ) -> None:
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
@@ -118,6 +126,9 @@ def _check(
         (aligned_size is None or aligned_size in SIZES, "aligned", aligned_size, "64, 128 or 256"),
         (variation in VARIATIONS, "variation", repr(variation), " or ".join(VARIATIONS)),
         (workers is None or workers >= 1, "workers", workers, "at least 1"),
+        (look in LOOKS, "look", repr(look), " or ".join(LOOKS)),
+        (group_size is None or group_size >= 1, "group-size", group_size, "at least 1"),
+        (framing is None or framing in FRAMINGS, "framing", repr(framing), " or ".join(FRAMINGS)),
     )
     problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
     if problems:
@@ -146,16 +157,21 @@ def make_dataset(
     progress: bool = True,
     overwrite: bool = False,
     aligned_size: int | None = None,
+    look: str = "drawn",
+    group_size: int | None = None,
+    framing: str | None = None,
 ) -> None:
     """Writes the embedded data set into `out`: four HDF5 files, a person split and a contact sheet.
 
     aligned_size: of the FFHQ-aligned faces, four more files that leave the others as they are; None for none.
+    group_size, framing: as in `samples.Style`; None for those of the look.
     The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
     appear only when all are complete. With several workers the caller's main module must be guarded by
     `__name__`.
     Raises UserError for a bad argument, and for existing output unless `overwrite`.
     """
-    _check(persons, samples, seed, image_size, variation, workers, aligned_size)
+    _check(persons, samples, seed, image_size, variation, workers, aligned_size, look, group_size, framing)
+    style = _style(look, variation, group_size, framing)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: found the file {out}, expected a folder.")
@@ -168,9 +184,9 @@ def make_dataset(
     partial = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=out))
     try:
         options = {"persons": persons, "samples": samples, "image_size": image_size}
-        _write_all(partial, options, seed, variation, workers or cpus(), progress)
+        _write_all(partial, options, seed, variation, style, workers or cpus(), progress)
         if aligned_size is not None:
-            _write_aligned(partial, options, aligned_size, seed, variation, workers or cpus(), progress)
+            _write_aligned(partial, options, aligned_size, seed, variation, style, workers or cpus(), progress)
         for name in names:
             os.replace(partial / name, out / name)
     except BaseException:
@@ -182,19 +198,26 @@ def make_dataset(
     partial.rmdir()
 
 
-def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: int, progress: bool) -> None:
+def _style(look: str, variation: str, group_size: int | None, framing: str | None) -> Style:
+    usual = LOOKS[look]
+    return Style(look, VARIATIONS[variation], group_size or usual.group_size, framing or usual.framing)
+
+
+def _write_all(
+    folder: Path, options: dict, seed: int, variation: str, style: Style, workers: int, progress: bool
+) -> None:
     persons, samples, size = options["persons"], options["samples"], options["image_size"]
-    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, variation)
+    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, style)
     sheet: list[tuple[ndarray, ndarray]] = []
     bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic", disable=not progress)
     results = _render_all(render_person, jobs, min(workers, len(jobs)))
     try:
         for domain, count in zip(DOMAINS, counts, strict=True):
             with h5py.File(folder / f"{domain.name}_{size}.h5", "w") as file:
-                _describe(file, domain, options, seed, variation)
+                _describe(file, domain, options, seed, variation, style)
                 for i in range(count):
                     pixels, labels = next(results)
-                    _write_person(file, domain.person_id(i), pixels, labels=labels)
+                    _write_person(file, domain.person_id(i), pixels, labels=labels, **_groups(samples, style))
                     if i < (8 if domain is DOMAINS[0] else 1):
                         sheet.append((pixels[:10], labels[:10]))
                     bar.update(samples)
@@ -207,19 +230,26 @@ def _write_all(folder: Path, options: dict, seed: int, variation: str, workers: 
 
 
 def _write_aligned(
-    folder: Path, options: dict, size: int, seed: int, variation: str, workers: int, progress: bool
+    folder: Path,
+    options: dict,
+    size: int,
+    seed: int,
+    variation: str,
+    style: Style,
+    workers: int,
+    progress: bool,
 ) -> None:
     persons, samples = options["persons"], options["samples"]
-    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, variation)
+    counts, jobs = _counts(persons), _jobs(persons, samples, size, seed, style)
     bar = tqdm(total=len(jobs) * samples, unit="img", desc="synthetic, aligned", disable=not progress)
     results = _render_all(render_aligned_person, jobs, min(workers, len(jobs)))
     try:
         for domain, count in zip(DOMAINS, counts, strict=True):
             with h5py.File(folder / _aligned_name(domain, size), "w") as file:
-                _describe(file, domain, {**options, "aligned_size": size}, seed, variation)
+                _describe(file, domain, {**options, "aligned_size": size}, seed, variation, style)
                 file.attrs.update({"view": "ffhq-aligned", "patch_size": PATCH_SIZE})
                 for i in range(count):
-                    _write_person(file, domain.person_id(i), **next(results))
+                    _write_person(file, domain.person_id(i), **next(results), **_groups(samples, style))
                     bar.update(samples)
     finally:
         results.close()
@@ -231,13 +261,13 @@ def _counts(persons: int) -> list[int]:
     return [persons] + [min(max(2, persons // 8), 8)] * (len(DOMAINS) - 1)
 
 
-def _jobs(persons: int, samples: int, size: int, seed: int, variation: str) -> list[tuple]:
+def _jobs(persons: int, samples: int, size: int, seed: int, style: Style) -> list[tuple]:
     """Arguments of the renderer, file by file and person by person."""
     counts = enumerate(_counts(persons))
-    return [(seed, d, i, samples, size, VARIATIONS[variation]) for d, n in counts for i in range(n)]
+    return [(seed, d, i, samples, size, style) for d, n in counts for i in range(n)]
 
 
-def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variation: str) -> None:
+def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variation: str, style: Style) -> None:
     statistics = {k: v for k, v in asdict(domain).items() if k not in ("name", "person_id")}
     file.attrs.update(
         {
@@ -250,6 +280,13 @@ def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variati
             "version": VERSION,
         }
     )
+    # What drawn faces were before there were looks goes without saying: their files stay as they were.
+    if style.look != "drawn":
+        file.attrs["look"] = style.look
+    if style.group_size != 1:
+        file.attrs["group_size"] = style.group_size
+    if style.framing != "exact":
+        file.attrs["framing"] = style.framing
 
 
 def _write_picture(path: Path, rgb: ndarray) -> None:
@@ -270,6 +307,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-size", type=int, default=128, help="64, 128 or 256")
     parser.add_argument("--variation", default="calm", help="of light and background: calm or full")
+    parser.add_argument("--look", default="drawn", help="of the faces: " + " or ".join(LOOKS))
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        metavar="N",
+        default=None,
+        help="samples in turn that share light, camera, background and expression; default: of the look",
+    )
+    parser.add_argument(
+        "--framing",
+        default=None,
+        help="exact, or detected: as far from exact as detected landmarks place a face; default: of the look",
+    )
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a CPU")
     parser.add_argument(
         "--aligned",

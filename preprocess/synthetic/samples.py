@@ -1,121 +1,111 @@
-"""The statistics of the synthetic files: poses, light and backgrounds, and the labels that go with them."""
+"""All pictures of one person, patches and aligned faces, from a seed and a few settings."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.head import build_person
-from preprocess.synthetic.person import draw_identity
-from preprocess.synthetic.render import render
-from preprocess.synthetic.scene import Scene, direction_to_pitchyaw, eye_directions, head_rotation
+from preprocess.synthetic.aligned import aligned_view, camera_rotation, five_points, to_patch
+from preprocess.synthetic.domains import DOMAINS, draw_pose
+from preprocess.synthetic.drawn.look import DRAWN
+from preprocess.synthetic.look import Look
+from preprocess.synthetic.scene import Framing, Scene, make_view, scene_labels
 
-VARIATIONS = {"calm": 0.2, "full": 1.0}
-EYE_IN_HEAD_LIMIT = np.deg2rad([22.0, 32.0])
+LOOKS: dict[str, Look] = {"drawn": DRAWN}
+FRAMINGS = ("exact", "detected")
+_CAMERA_STREAM, _POSE_STREAM, _FRAMING_STREAM = 1, 2, 3  # of random numbers, apart from the scene's own
 
 
 @dataclass(frozen=True)
-class Domain:
-    """The statistics of one file. Ranges are (low, high); angles in degrees as (pitch range, yaw range)."""
+class Style:
+    """How pictures are made, the same for a whole data set.
 
-    name: str
-    person_id: Callable[[int], str]
-    head: tuple[tuple[float, float], tuple[float, float]] = ((-20, 20), (-30, 30))
-    gaze: tuple[tuple[float, float], tuple[float, float]] = ((-22, 22), (-32, 32))
-    grid: float = 0.0  # angles are multiples of this many degrees
-    exposure: float = 1.0
-    ambient: float = 0.42
-    contrast: float = 1.0
-    blur: float = 0.0  # sigma in pixels at 128
-    noise: float = 0.0  # grey levels
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    clutter: float = 0.0
-    light_side: float = 0.7
-    extra_variation: float = 0.0
+    variation: of light and background, 0 to 1.  group_size: samples in turn that differ in gaze and head alone.
+    framing: of FRAMINGS.
+    """
+
+    look: str
+    variation: float
+    group_size: int
+    framing: str
 
 
-# fmt: off
-DOMAINS = (
-    Domain("GazeCapture", lambda i: f"{i:05d}"),
-    # Laptops: looking down, dim, uneven light.
-    Domain("MPIIGaze", lambda i: f"p{i:02d}", head=((-14, 18), (-20, 20)), gaze=((-20, 4), (-20, 20)),
-           exposure=0.62, contrast=0.85, noise=2.0, tint=(0.92, 0.98, 1.12), clutter=0.35, light_side=1.4,
-           extra_variation=0.3),
-    # A studio: level heads, targets on a grid, bright even light.
-    Domain("Columbia", lambda i: f"{i + 1:04d}", head=((0, 0), (-30, 30)), gaze=((-10, 10), (-30, 30)),
-           grid=5.0, exposure=1.08, contrast=1.1, ambient=0.55, light_side=0.25),
-    # A webcam some way off: blurred, warm and grainy.
-    Domain("EYEDIAP", lambda i: f"{i + 1}_A", head=((-18, 18), (-25, 25)), exposure=0.85, contrast=0.75,
-           blur=1.1, noise=3.0, tint=(1.12, 1.0, 0.82), light_side=1.0, extra_variation=0.15),
-)
-# fmt: on
-
-
-def _uniform(rng: np.random.Generator, ranges: tuple, grid: float) -> ndarray:
-    value = np.array([rng.uniform(low, high) for low, high in ranges])
-    return np.deg2rad(np.round(value / grid) * grid if grid else value)
-
-
-def draw_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, ndarray]:
-    """Gaze and head (pitch, yaw) in radians, with the eyes within 22 and 32 degrees of the head."""
-    head = _uniform(rng, domain.head, domain.grid)
-    while True:
-        gaze = _uniform(rng, domain.gaze, domain.grid)
-        if np.all(np.abs(gaze - head) < EYE_IN_HEAD_LIMIT):
-            return gaze, head
-
-
-def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> Scene:
-    """One picture's pose, light, background and expression."""
-    gaze, head = draw_pose(rng, domain)
-    amount = min(1.0, variation + domain.extra_variation)
-
-    def vary(spread: float) -> float:
-        return float(amount * spread * rng.uniform(-1, 1))
-
-    mimic = 0.4 + 0.6 * amount
-    warm = vary(0.12)
-    sideways = domain.light_side * float(rng.uniform(-1, 1)) * (0.35 + 0.65 * amount)
-    return Scene(
-        gaze=tuple(gaze.tolist()),
-        head=tuple(head.tolist()),
-        smile=max(0.0, 0.15 + mimic * float(rng.uniform(-0.7, 0.7))),
-        mouth_open=max(0.0, mimic * float(rng.uniform(-5, 4))),
-        lid_open=float(rng.uniform(-0.8, 0.8)),
-        light=(sideways, -0.45 + vary(0.5), -0.9),
-        light_rgb=(1 + warm, 1.0, 1 - warm),
-        ambient=domain.ambient * (1 + vary(0.5)),
-        exposure=domain.exposure * (1 + vary(0.45)),
-        backdrop_gain=1 + vary(0.6),
-        backdrop_shift=(vary(0.5), vary(0.4)),
-        backdrop_clutter=max(domain.clutter, 0.7 * amount if amount > 0.5 else 0.0),
-        contrast=domain.contrast * (1 + vary(0.12)),
-        blur=domain.blur * (1 + vary(0.5)) + max(0.0, vary(0.6) - 0.2),
-        noise=domain.noise + (2.0 if amount > 0.5 else 0.0),
-        tint=domain.tint,
-        seed=int(rng.integers(2**31)),
+def draw_framing(rng: np.random.Generator) -> Framing:
+    """A patch as detected landmarks place it: as far from the exact one as they do in practice."""
+    zoom, roll = rng.uniform(1.0, 1.18), np.deg2rad(2.0) * rng.normal()
+    return Framing(
+        float(zoom), float(np.clip(roll, -0.1, 0.1)), tuple((1.25 * rng.normal(size=2)).clip(-4, 4).tolist())
     )
 
 
-def scene_labels(scene: Scene) -> ndarray:
-    """(8,) float32, radians, pitch before yaw: gaze, head, gaze of the eye at image left, at image right."""
-    eyes = direction_to_pitchyaw(eye_directions(scene.gaze, head_rotation(*scene.head)))
-    return np.concatenate([scene.gaze, scene.head, eyes.ravel()]).astype(np.float32)
+def draw_scenes(key: list[int], domain_index: int, samples: int, style: Style) -> Iterator[Scene]:
+    """Scenes of one person, group by group; key: of random numbers."""
+    look, domain = LOOKS[style.look], DOMAINS[domain_index]
+    shared = Scene()
+    for i in range(samples):
+        if i % style.group_size == 0:
+            shared = look.draw_scene(np.random.default_rng([*key, i + 1]), domain, style.variation)
+            if style.framing == "detected":
+                shared = replace(shared, framing=draw_framing(np.random.default_rng([*key, i + 1, _FRAMING_STREAM])))
+            yield shared
+        else:
+            rng = np.random.default_rng([*key, i + 1, _POSE_STREAM])
+            gaze, head = (tuple(angles.tolist()) for angles in draw_pose(rng, domain))
+            yield replace(shared, gaze=gaze, head=head, noise_seed=int(rng.integers(2**31)))
+
+
+def groups_of(samples: int, group_size: int) -> ndarray:
+    """(samples,) int32: which group each sample of a person is in."""
+    return np.arange(samples, dtype=np.int32) // group_size
+
+
+def draw_person(seed: int, domain_index: int, person_index: int, look: Look) -> tuple[list[int], Any]:
+    """A person, and the key of random numbers that all scenes of that person go by."""
+    key = [seed, domain_index, person_index]
+    return key, look.draw_person(np.random.default_rng([*key, 0]))
 
 
 def render_person(
-    seed: int, domain_index: int, person_index: int, samples: int, image_size: int, variation: float
+    seed: int, domain_index: int, person_index: int, samples: int, image_size: int, style: Style
 ) -> tuple[ndarray, ndarray]:
-    """All pictures of one person, from the arguments alone.
+    """All patches of one person, from the arguments alone.
 
     Returns pixels (samples, image_size, image_size, 3) RGB uint8 and labels (samples, 8) float32.
     """
-    key = [seed, domain_index, person_index]
-    person = build_person(draw_identity(np.random.default_rng([*key, 0])))
+    look = LOOKS[style.look]
+    key, person = draw_person(seed, domain_index, person_index, look)
     pixels = np.empty((samples, image_size, image_size, 3), np.uint8)
     labels = np.empty((samples, 8), np.float32)
-    for i in range(samples):
-        scene = draw_scene(np.random.default_rng([*key, i + 1]), DOMAINS[domain_index], variation)
-        pixels[i], labels[i] = render(person, scene, image_size), scene_labels(scene)
+    for i, scene in enumerate(draw_scenes(key, domain_index, samples, style)):
+        pixels[i], labels[i] = look.patch(person, scene, image_size), scene_labels(scene, look.eyes(person))
     return pixels, labels
+
+
+def render_aligned_person(
+    seed: int, domain_index: int, person_index: int, samples: int, aligned_size: int, style: Style
+) -> dict[str, ndarray]:
+    """All aligned faces of one person, from the arguments alone; the scenes are those of `render_person`.
+
+    Returns pixels (samples, aligned_size, aligned_size, 3) RGB uint8, labels (samples, 8) float32, and float64
+    homography (samples, 3, 3) and points (samples, 5, 2).
+    """
+    look = LOOKS[style.look]
+    key, person = draw_person(seed, domain_index, person_index, look)
+    person, eyes = look.complete(person), look.eyes(person)
+    landmarks_in = look.landmarks(person)
+    pixels = np.empty((samples, aligned_size, aligned_size, 3), np.uint8)
+    labels, homography = np.empty((samples, 8), np.float32), np.empty((samples, 3, 3))
+    points = np.empty((samples, 5, 2))
+    for i, scene in enumerate(draw_scenes(key, domain_index, samples, style)):
+        landmarks = landmarks_in(scene)
+        camera = camera_rotation(np.random.default_rng([*key, i + 1, _CAMERA_STREAM]))
+        seen = make_view(scene, aligned_size, eyes, look.kappa(person))
+        view_at = partial(aligned_view, seen, landmarks, camera)
+        pixels[i] = look.aligned(person, scene, view_at, aligned_size)
+        view = view_at(aligned_size)
+        homography[i], points[i] = to_patch(view), five_points(view.project(landmarks))
+        labels[i] = scene_labels(scene, eyes)
+    return {"pixels": pixels, "labels": labels, "homography": homography, "points": points}

@@ -5,16 +5,43 @@ Camera of the ST-ED preprocessing: 500 px focal length at 128 px, the face centr
 pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see `head.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy import ndarray
 
+PATCH_SIZE = 128  # pixels of the patch that lengths in pixels and homographies are of
 FOCAL_128, DISTANCE = 500.0, 600.0
 FACE_CENTRE = np.array([0.0, 30.0, 0.0])
 EYE_X, EYE_Z, EYE_RADIUS, PUPIL_RADIUS = 32.5, 13.0, 16.5, 2.7
 EYES = np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]])  # centres, head frame; image left first
 TARGET_DISTANCE = 600.0  # the eyes meet this far along the gaze
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How far a patch is from the normalised one, as detected landmarks place it: a turned camera, and a zoom.
+
+    roll: radians, right-handed about the optical axis.  shift: of the face's centre, pixels at 128, right and down.
+    """
+
+    zoom: float = 1.0
+    roll: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def rotation(self) -> ndarray:
+        """(3, 3): from the exactly normalised camera's frame to the frame of the one that makes the patch."""
+        x, y = np.array(self.shift) / (FOCAL_128 * self.zoom)
+        cosine, sine = np.cos(self.roll), np.sin(self.roll)
+        forward = np.array([x, y, 1.0]) / np.sqrt(1 + x * x + y * y)
+        right = np.cross((0.0, 1.0, 0.0), forward)
+        right /= np.linalg.norm(right)
+        shifted = np.column_stack([right, np.cross(forward, right), forward])
+        return shifted @ np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+
+
+EXACT = Framing()
 
 
 @dataclass(frozen=True)
@@ -42,6 +69,8 @@ class Scene:
     noise: float = 0.0  # sigma in grey levels
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
     seed: int = 0
+    noise_seed: int | None = None  # of the sensor's noise; None: goes with `seed`
+    framing: Framing = EXACT
 
 
 @dataclass(frozen=True)
@@ -50,12 +79,15 @@ class View:
 
     size: int
     rotation: ndarray  # head frame to camera frame
-    gaze_directions: ndarray  # (2, 3) unit, head frame; image left first
+    gaze_directions: ndarray  # (2, 3) unit, head frame; image left first: the lines of sight
+    pupil_axes: ndarray  # (2, 3) unit, head frame: where the pupils point, angle kappa off the lines of sight
+    face_centre: ndarray = field(default_factory=lambda: np.array([0.0, 0.0, DISTANCE]), kw_only=True)  # camera frame
+    zoom: float = field(default=1.0, kw_only=True)
 
     @property
     def focal(self) -> float:
         """Focal length in pixels."""
-        return FOCAL_128 * self.size / 128
+        return FOCAL_128 * self.zoom * self.size / 128
 
     @property
     def scale(self) -> float:
@@ -75,17 +107,17 @@ class View:
     @property
     def eye_point(self) -> ndarray:
         """The camera's position in the head frame."""
-        return FACE_CENTRE - self.rotation.T @ np.array([0.0, 0.0, DISTANCE])
+        return FACE_CENTRE - self.rotation.T @ self.face_centre
 
     @property
     def to_camera_matrix(self) -> ndarray:
         """(3, 4) float32: head frame to camera frame."""
-        offset = np.array([0.0, 0.0, DISTANCE]) - self.rotation @ FACE_CENTRE
+        offset = self.face_centre - self.rotation @ FACE_CENTRE
         return np.column_stack([self.rotation, offset]).astype(np.float32)
 
     def to_camera(self, points: ndarray) -> ndarray:
         """(..., 3) mm from the head frame to the camera frame."""
-        return (points - FACE_CENTRE) @ self.rotation.T + np.array([0.0, 0.0, DISTANCE])
+        return (points - FACE_CENTRE) @ self.rotation.T + self.face_centre
 
     def to_pixels(self, x: ndarray, y: ndarray, z: ndarray) -> tuple[ndarray, ndarray]:
         """Pixel indices, columns and rows, of points in the camera frame; precision as given."""
@@ -122,20 +154,56 @@ def direction_to_pitchyaw(direction: ndarray) -> ndarray:
     return np.stack([np.arcsin(v[..., 1]), np.arctan2(v[..., 0], v[..., 2])], axis=-1)
 
 
-def eye_directions(gaze: tuple[float, float], rotation: ndarray) -> ndarray:
+def eye_directions(gaze: tuple[float, float], rotation: ndarray, eyes: ndarray = EYES) -> ndarray:
     """Where each eye looks, (2, 3) unit vectors in the camera frame, image left first.
 
     The eyes meet on a target 600 mm from the face centre (30 mm below the eyes) along the face's gaze.
+    eyes: (2, 3) their centres, head frame.
     """
-    centres = (EYES - FACE_CENTRE) @ rotation.T
+    centres = (eyes - FACE_CENTRE) @ rotation.T
     to_target = TARGET_DISTANCE * pitchyaw_to_direction(*gaze) - centres
     return to_target / np.linalg.norm(to_target, axis=1, keepdims=True)
 
 
-def make_view(scene: Scene, size: int) -> View:
-    """The geometry of a scene, without painting anything."""
+def off_the_line_of_sight(directions: ndarray, kappa: tuple[float, float]) -> ndarray:
+    """Axes of the pupils of eyes that look along `directions`, both (2, 3) unit, head frame, image left first.
+
+    kappa: (outwards, down) radians that a pupil's axis is off the line of sight, in the eye's own frame.
+    """
+    outwards, down = kappa
+    axes = np.empty_like(directions)
+    for eye, side in enumerate((-1.0, 1.0)):
+        pitch, yaw = direction_to_pitchyaw(directions[eye])
+        turn = head_rotation(pitch, yaw)  # its third column is away from what is looked at
+        axes[eye] = turn @ pitchyaw_to_direction(-down, -side * outwards)
+    return axes
+
+
+def make_view(scene: Scene, size: int, eyes: ndarray = EYES, kappa: tuple[float, float] = (0.0, 0.0)) -> View:
+    """The geometry of a scene, without painting anything. eyes, kappa: as in the functions above."""
     rotation = head_rotation(*scene.head)
-    return View(size, rotation, eye_directions(scene.gaze, rotation) @ rotation)
+    sight = eye_directions(scene.gaze, rotation, eyes) @ rotation
+    axes = off_the_line_of_sight(sight, kappa)
+    if scene.framing == EXACT:
+        return View(size, rotation, sight, axes)
+    turned = scene.framing.rotation
+    centre = turned @ (0.0, 0.0, DISTANCE)
+    return View(size, turned @ rotation, sight, axes, face_centre=centre, zoom=scene.framing.zoom)
+
+
+def scene_labels(scene: Scene, eyes: ndarray = EYES) -> ndarray:
+    """(8,) float32, radians, pitch before yaw: gaze, head, gaze of the eye at image left, at image right.
+
+    They are the angles in the frame of the camera that makes the patch.  eyes: as in `eye_directions`.
+    """
+    rotation = head_rotation(*scene.head)
+    sight = eye_directions(scene.gaze, rotation, eyes)
+    if scene.framing == EXACT:
+        angles = np.stack([scene.gaze, scene.head, *direction_to_pitchyaw(sight)])
+    else:
+        seen = np.stack([pitchyaw_to_direction(*scene.gaze), -rotation[:, 2], *sight])
+        angles = direction_to_pitchyaw(seen @ scene.framing.rotation.T)
+    return angles.ravel().astype(np.float32)
 
 
 def light_direction(scene: Scene) -> ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.person import Identity
+from preprocess.synthetic.drawn.person import Identity
 
 WIDTH = 208  # columns of every grid of points
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.eyes import paint_eyes, paint_glasses
-from preprocess.synthetic.head import NECK_PIVOT, Person
+from preprocess.synthetic.drawn.eyes import paint_eyes, paint_glasses
+from preprocess.synthetic.drawn.head import NECK_PIVOT, Person
 from preprocess.synthetic.scene import DISTANCE, Scene, View, head_rotation, light_direction, make_view
 
 NEAR, DEPTH_STEPS, INDEX_BITS = 380.0, 8.0, 17  # keys: depth in 1/8 mm above a point index
@@ -168,7 +168,8 @@ def develop(picture: ndarray, scene: Scene, scale: float) -> ndarray:
         picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * scale)
     picture = picture * np.float32(255)
     if scene.noise:
-        start = np.random.default_rng(scene.seed + 1).integers(0, len(_NOISE) - picture.size)
+        seed = scene.seed + 1 if scene.noise_seed is None else scene.noise_seed
+        start = np.random.default_rng(seed).integers(0, len(_NOISE) - picture.size)
         picture += np.float32(scene.noise) * _NOISE[start : start + picture.size].reshape(picture.shape)
     return np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.paint import (
+from preprocess.synthetic.drawn.paint import (
     beard_mask,
     brow_mask,
     crease_mask,
@@ -19,9 +19,9 @@ from preprocess.synthetic.paint import (
     strand_texture,
     tint,
 )
-from preprocess.synthetic.person import Identity
+from preprocess.synthetic.drawn.person import Identity
+from preprocess.synthetic.drawn.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 from preprocess.synthetic.scene import EYE_RADIUS, EYE_X, EYE_Z
-from preprocess.synthetic.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 
 HEAD_ROWS, EAR_ROWS, NECK_ROWS, LONG_ROWS = 200, 44, 60, 96
 NECK_PIVOT = np.array([0.0, 62.0, 72.0], np.float32)

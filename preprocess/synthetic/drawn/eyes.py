@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.person import Identity
+from preprocess.synthetic.drawn.person import Identity
 from preprocess.synthetic.scene import DISTANCE, EYE_RADIUS, EYE_X, EYES, PUPIL_RADIUS, Scene, View, light_direction
 
 SCLERA = np.array([0.80, 0.76, 0.73], np.float32)  # linear RGB

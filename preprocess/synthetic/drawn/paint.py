@@ -6,9 +6,9 @@ All take x and y of the head's points in mm (head frame) and return one value, o
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.person import Identity
+from preprocess.synthetic.drawn.person import Identity
+from preprocess.synthetic.drawn.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 from preprocess.synthetic.scene import EYE_X
-from preprocess.synthetic.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
 
 
 def _hair_edge(identity: Identity, angle: ndarray) -> ndarray:
