@@ -12,9 +12,10 @@ from preprocess.synthetic.aligned import aligned_view, camera_rotation, five_poi
 from preprocess.synthetic.domains import DOMAINS, draw_pose
 from preprocess.synthetic.drawn.look import DRAWN
 from preprocess.synthetic.look import Look
+from preprocess.synthetic.rendered.look import RENDERED
 from preprocess.synthetic.scene import Framing, Scene, make_view, scene_labels
 
-LOOKS: dict[str, Look] = {"drawn": DRAWN}
+LOOKS: dict[str, Look] = {"drawn": DRAWN, "rendered": RENDERED}
 FRAMINGS = ("exact", "detected")
 _CAMERA_STREAM, _POSE_STREAM, _FRAMING_STREAM = 1, 2, 3  # of random numbers, apart from the scene's own
 

@@ -1,0 +1,52 @@
+"""What is behind a rendered person, and the camera that takes the picture."""
+
+import cv2
+import numpy as np
+from numpy import ndarray
+
+from preprocess.synthetic.rendered.scene import RenderedScene
+
+_NOISE = np.random.default_rng(11).standard_normal(2**18).astype(np.float32)
+_LEVELS = np.linspace(0, 1, 1025, dtype=np.float32)
+
+
+def draw_backdrop(scene: RenderedScene, size: int) -> ndarray:
+    """(size, size, 3) linear RGB float32: a gradient, and often blobs and boxes out of focus."""
+    rng = np.random.default_rng(scene.seed)
+    a, b = (rng.uniform(0.02, 0.9, 3) * 0.5 + 0.5 * rng.uniform(0.02, 0.9) for _ in range(2))
+    line = np.linspace(0, 1, 32, dtype=np.float32)
+    turn = rng.uniform(0, 2 * np.pi)
+    ramp = np.clip(0.5 + np.cos(turn) * (line[:, None] - 0.5) + np.sin(turn) * (line[None] - 0.5), 0, 1)
+    picture = (a + (b - a) * ramp[..., None]).astype(np.float32)
+    for _ in range(int(rng.integers(0, 7)) if rng.random() < 0.75 else 0):
+        colour = (rng.uniform(0.01, 0.9, 3) * 0.4 + 0.6 * rng.uniform(0.01, 1.0)).tolist()
+        x, y, w, h = (int(v) for v in rng.integers((-8, -8, 2, 2), (32, 32, 20, 32)))
+        if rng.random() < 0.6:
+            cv2.rectangle(picture, (x, y), (x + w, y + h), colour, -1)
+        else:
+            cv2.circle(picture, (x, y), max(2, w // 2), colour, -1)
+    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 2.5)))
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1) * np.float32(scene.backdrop_gain)
+
+
+def develop(picture: ndarray, scene: RenderedScene, scale: float) -> ndarray:
+    """(S, S, 3) linear RGB to uint8: white balance, exposure, tone curve, blur, noise, JPEG.
+
+    scale: size of things in the picture, 1 for the patch of 128 pixels.
+    """
+    gain = np.float32(scene.exposure) * np.array(scene.tint, np.float32)
+    exposed = picture * gain
+    exposed = exposed / (1 + 0.25 * exposed)  # a shoulder: bright skin is not cut off
+    table = (255 * ((_LEVELS ** np.float32(1 / scene.gamma)) - 0.5) * scene.contrast + 127.5).astype(np.float32)
+    picture = np.take(table, np.clip(exposed * 1150, 0, 1024).astype(np.int16))
+    if scene.blur:
+        picture = cv2.GaussianBlur(picture, (0, 0), max(scene.blur * scale, 0.2))
+    if scene.noise:
+        seed = scene.seed + 1 if scene.noise_seed is None else scene.noise_seed
+        start = np.random.default_rng(seed).integers(0, len(_NOISE) - picture.size % len(_NOISE))
+        picture += np.float32(scene.noise) * np.resize(_NOISE[start:], picture.size).reshape(picture.shape)
+    picture = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
+    if scene.jpeg:
+        stream = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]
+        picture = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+    return picture

@@ -1,0 +1,84 @@
+"""Light on a rendered face: a key light with shadow, a fill, sky and ground; skin that glows where it turns away."""
+
+import cv2
+import numpy as np
+from numpy import ndarray
+
+from preprocess.synthetic.rendered.scene import RenderedScene
+from preprocess.synthetic.scene import DISTANCE, View
+
+_WRAP = (0.34, 0.18, 0.14)  # of diffuse light round edges: red goes furthest through skin
+_STEPS = (4.0, 8.0, 13.0, 20.0, 30.0, 44.0, 62.0)  # mm from a point towards the light at which a shadow is looked for
+
+
+def unit(direction: tuple[float, float, float]) -> ndarray:
+    """(3,) float32."""
+    vector = np.array(direction, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def cast_shadow(depth: ndarray, light: ndarray, view: View, softness: float) -> ndarray:
+    """Part of the key light that reaches each pixel, 0 to 1: the depth is searched towards the light at low size.
+
+    depth: (S, S) mm, far where nothing is.  light: (3,) towards the light, camera frame.
+    """
+    size = min(len(depth), max(48, round(64 * view.scale / view.zoom)))
+    small = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA)
+    scale = view.focal * size / view.size / DISTANCE
+    sideways = view.turn @ light[:2]
+    blocked = np.zeros_like(small)
+    for step in _STEPS:
+        shift = np.array([[1, 0, sideways[0] * step * scale], [0, 1, sideways[1] * step * scale]], np.float32)
+        there = cv2.warpAffine(
+            small, shift, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        )
+        gap = small + np.float32(light[2] * step) - there
+        blocked = np.maximum(blocked, np.clip((gap - 2.0) * 0.4, 0, 1) * (gap < 60))
+    lit = 1 - cv2.GaussianBlur(blocked, (0, 0), 0.8 + softness)
+    return cv2.resize(lit, depth.shape, interpolation=cv2.INTER_LINEAR)
+
+
+def occlusion(depth: ndarray, view: View) -> ndarray:
+    """Ambient light that hollows get, 0 to 1, from how far they lie behind their neighbourhood."""
+    size = min(len(depth), 96)
+    small = np.minimum(cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA), DISTANCE + 120)
+    scale = view.focal * size / view.size / DISTANCE
+    light = np.ones_like(small)
+    for reach, gain in ((5.0, 0.055), (14.0, 0.022)):
+        hollow = small - cv2.GaussianBlur(small, (0, 0), max(reach * scale, 0.6))
+        light *= 1 - np.clip(gain * hollow, -0.08, 0.6)
+    return cv2.resize(light, depth.shape, interpolation=cv2.INTER_LINEAR)
+
+
+def shade(
+    albedo: ndarray, gloss: ndarray, normal: ndarray, lit: ndarray, open_: ndarray, scene: RenderedScene
+) -> ndarray:
+    """Linear RGB (3, S, S). albedo: (3, S, S) linear.  normal: (3, S, S) unit, camera frame.
+
+    gloss: (S, S), 1 for skin at its shiniest.  lit, open_: key and ambient light that get there, (S, S).
+    """
+    key, fill = unit(scene.light), unit(scene.fill)
+    n = normal.reshape(3, -1)
+    shape = lit.shape
+    towards_key, towards_fill = (np.stack([key, fill]) @ n).reshape(2, *shape)
+    up = -normal[1]
+    half = unit(tuple((key + (0, 0, -1)).tolist()))
+    shine = np.clip((half @ n).reshape(shape), 0, 1)
+    shine *= shine
+    shine *= shine
+    sheen = shine * shine
+    shine = sheen * sheen * sheen
+    shine = (0.5 * shine + 0.10 * sheen) * gloss * lit * np.float32(scene.key)
+    rim = np.clip(1 + normal[2], 0, 1)
+    shine += (0.10 * gloss) * (rim * rim) * open_ * np.float32(scene.ambient)
+    out = np.empty((3, *shape), np.float32)
+    for i, wrap in enumerate(_WRAP):
+        diffuse = np.clip((towards_key + wrap) * np.float32(1 / (1 + wrap)), 0, 1)
+        diffuse *= lit
+        diffuse *= np.float32(scene.key * scene.light_rgb[i])
+        diffuse += np.float32(scene.fill_rgb[i]) * np.clip((towards_fill + 0.4) * np.float32(1 / 1.4), 0, 1) * open_
+        sky, ground = scene.ambient * scene.sky_rgb[i], scene.ambient * scene.ground_rgb[i]
+        diffuse += (np.float32((sky + ground) / 2) + np.float32((sky - ground) / 2) * up) * open_
+        np.multiply(albedo[i], diffuse, out=out[i])
+        out[i] += shine
+    return out

@@ -1,0 +1,40 @@
+"""The rendered look: see `preprocess/synthetic/look.py`."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy import ndarray
+
+from preprocess.synthetic.aligned import LANDMARKS
+from preprocess.synthetic.look import Look
+from preprocess.synthetic.rendered.frame import landmark_vertices
+from preprocess.synthetic.rendered.person import Person, draw_person
+from preprocess.synthetic.rendered.render import aligned, patch, pose
+from preprocess.synthetic.rendered.scene import RenderedScene, draw_scene
+from preprocess.synthetic.scene import make_view
+
+
+def landmarks(person: Person) -> Callable[[RenderedScene], ndarray]:
+    """See Look."""
+
+    def of(scene: RenderedScene) -> ndarray:
+        found = np.full((68, 3), np.nan)
+        vertices, _ = pose(person, scene, make_view(scene, 128, person.eyes, person.kappa).gaze_directions)
+        found[list(LANDMARKS)] = vertices[landmark_vertices()[list(LANDMARKS)]]
+        return found
+
+    return of
+
+
+RENDERED = Look(
+    draw_person=draw_person,
+    draw_scene=draw_scene,
+    patch=patch,
+    aligned=aligned,
+    landmarks=landmarks,
+    eyes=lambda person: person.eyes,
+    kappa=lambda person: person.kappa,
+    complete=lambda person: person,
+    group_size=5,
+    framing="detected",
+)
