@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -11,10 +11,13 @@ from preprocess.synthetic.aligned import AlignedView
 from preprocess.synthetic.domains import Domain
 from preprocess.synthetic.scene import Scene
 
+Person = TypeVar("Person")
+Picture = TypeVar("Picture", bound=Scene)
+
 
 @dataclass(frozen=True)
-class Look:
-    """Drawn or rendered. A person is whatever `draw_person` returns; pictures are RGB uint8, seeds say all.
+class Look(Generic[Person, Picture]):
+    """Drawn or rendered: persons of its own kind, scenes of its own kind. Pictures are RGB uint8, seeds say all.
 
     patch: (person, scene, size) -> the normalised patch.
     aligned: (person, scene, view of a size, size) -> the same scene before another camera.
@@ -22,13 +25,13 @@ class Look:
     eyes, kappa: of a person, as `scene.make_view` takes them.
     """
 
-    draw_person: Callable[[np.random.Generator], Any]
-    draw_scene: Callable[[np.random.Generator, Domain, float], Scene]
-    patch: Callable[[Any, Scene, int], ndarray]
-    aligned: Callable[[Any, Scene, Callable[[int], AlignedView], int], ndarray]
-    landmarks: Callable[[Any], Callable[[Scene], ndarray]]
-    eyes: Callable[[Any], ndarray]
-    kappa: Callable[[Any], tuple[float, float]]
-    complete: Callable[[Any], Any]  # the person with what no patch shows
+    draw_person: Callable[[np.random.Generator], Person]
+    draw_scene: Callable[[np.random.Generator, Domain, float], Picture]
+    patch: Callable[[Person, Picture, int], ndarray]
+    aligned: Callable[[Person, Picture, Callable[[int], AlignedView], int], ndarray]
+    landmarks: Callable[[Person], Callable[[Picture], ndarray]]
+    eyes: Callable[[Person], ndarray]
+    kappa: Callable[[Person], tuple[float, float]]
+    complete: Callable[[Person], Person]  # the person with what no patch shows
     group_size: int  # by default
     framing: str  # by default

@@ -15,7 +15,7 @@ from preprocess.synthetic.look import Look
 from preprocess.synthetic.rendered.look import RENDERED
 from preprocess.synthetic.scene import Framing, Scene, make_view, scene_labels
 
-LOOKS: dict[str, Look] = {"drawn": DRAWN, "rendered": RENDERED}
+LOOKS: dict[str, Look[Any, Any]] = {"drawn": DRAWN, "rendered": RENDERED}
 FRAMINGS = ("exact", "detected")
 _CAMERA_STREAM, _POSE_STREAM, _FRAMING_STREAM = 1, 2, 3  # of random numbers, apart from the scene's own
 
@@ -63,7 +63,7 @@ def groups_of(samples: int, group_size: int) -> ndarray:
     return np.arange(samples, dtype=np.int32) // group_size
 
 
-def draw_person(seed: int, domain_index: int, person_index: int, look: Look) -> tuple[list[int], Any]:
+def draw_person(seed: int, domain_index: int, person_index: int, look: Look[Any, Any]) -> tuple[list[int], Any]:
     """A person, and the key of random numbers that all scenes of that person go by."""
     key = [seed, domain_index, person_index]
     return key, look.draw_person(np.random.default_rng([*key, 0]))

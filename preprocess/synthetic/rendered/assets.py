@@ -72,6 +72,12 @@ def load_skins() -> dict[str, ndarray]:
     if not SKINS.is_file():
         return {}
     with np.load(SKINS) as packed:
-        skins = {name: cv2.cvtColor(cv2.imdecode(packed[name], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB) for name in packed}
+        skins = {name: _decode(packed[name]) for name in packed}
     assert all(skin.shape == (HEAD_ROWS, WIDTH, 3) for skin in skins.values())
     return skins
+
+
+def _decode(jpeg: ndarray) -> ndarray:
+    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture[..., ::-1]

@@ -48,5 +48,7 @@ def develop(picture: ndarray, scene: RenderedScene, scale: float) -> ndarray:
     picture = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
     if scene.jpeg:
         stream = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]
-        picture = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return decoded
     return picture

@@ -43,7 +43,8 @@ _HELPERS = {
 
 def read_mesh(text: str) -> tuple[ndarray, ndarray, dict[str, ndarray]]:
     """Vertices (N, 3) dm, texture coordinates (M, 2), and quads of each group (Q, 4, 2): vertex, coordinate."""
-    vertices, coordinates, groups, group = [], [], {}, ""
+    vertices, coordinates, group = [], [], ""
+    groups: dict[str, list] = {}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "v":
@@ -113,21 +114,22 @@ def pack_heads(archive: zipfile.ZipFile) -> dict[str, ndarray]:
     kept = np.unique(np.concatenate([quads[..., 0].ravel() for _, quads in parts] + eyes))
     number = np.full(len(vertices), -1)
     number[kept] = np.arange(len(kept))
-    corners, triangles, part_of = [], [], []
+    corners: list[ndarray] = []
+    triangles, part_of = [], []
     for index, (part, quads) in enumerate(parts):
         pairs, inverse = np.unique(quads.reshape(-1, 2), axis=0, return_inverse=True)
         place = atlas_coordinates(part, vertices[pairs[:, 0]], coordinates[pairs[:, 1]])
-        quad = inverse.reshape(-1, 4) + sum(map(len, corners))
+        quad = inverse.reshape(-1, 4) + sum(len(known) for known in corners)
         corners.append(np.column_stack([number[pairs[:, 0]], place]))
         triangles += [quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]]
         part_of.append(np.full(2 * len(quads), index, np.uint8))
     names, rows, offsets, starts = [], [], [], [0]
     for name, member in wanted_targets(archive.namelist()):
-        index, offset = read_target(archive.read(member))
-        used = (number[index] >= 0) & offset.any(axis=1)
+        moved, offset = read_target(archive.read(member))
+        used = (number[moved] >= 0) & offset.any(axis=1)
         if used.any():
             names.append(name)
-            rows.append(number[index[used]].astype(np.uint16))
+            rows.append(number[moved[used]].astype(np.uint16))
             offsets.append(offset[used])
             starts.append(starts[-1] + int(used.sum()))
     table = np.concatenate(corners)
@@ -148,14 +150,11 @@ def pack_heads(archive: zipfile.ZipFile) -> dict[str, ndarray]:
 def pack_skins(archive: tarfile.TarFile) -> dict[str, ndarray]:
     """Skins in the layout of the atlas, as JPEG files in uint8 arrays, named race-sex-age."""
     skins = {}
-    for race, folder, tail in (
-        ("african", "african", "dark"),
-        ("asian", "asian", "light"),
-        ("caucasian",) * 2 + ("light",),
-    ):
+    for race in RACES:
+        tail = "dark" if race == "african" else "light"
         for sex in SEXES:
             for age in ("young", "middleage", "old"):
-                start = f"package/public/data/skins/{age}_{folder}_{sex}/textures/{age}_{tail}skinned_{sex}_diffuse"
+                start = f"package/public/data/skins/{age}_{race}_{sex}/textures/{age}_{tail}skinned_{sex}_diffuse"
                 names = [f"{start}{n}.png" for n in (("3", "2") if race == "asian" else ("",))]
                 member = next(n for n in names if n in archive.getnames())
                 stream = archive.extractfile(member)
@@ -167,6 +166,7 @@ def pack_skins(archive: tarfile.TarFile) -> dict[str, ndarray]:
 def pack_skin(raw: bytes) -> ndarray:
     """One skin as JPEG in the layout of the atlas' head."""
     picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
     columns, rows = np.meshgrid(np.arange(WIDTH, dtype=float), np.arange(HEAD_ROWS, dtype=float))
     place = island_to_atlas(np.dstack([columns, rows]).reshape(-1, 2), inverse=True).reshape(HEAD_ROWS, WIDTH, 2)
     size = len(picture)
@@ -185,10 +185,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with zipfile.ZipFile(arguments.mesh) as archive:
         stream = io.BytesIO()
-        np.savez(stream, **pack_heads(archive))
+        np.savez(stream, allow_pickle=False, **pack_heads(archive))
         (DATA / HEADS).write_bytes(lzma.compress(stream.getvalue(), preset=9))
     with tarfile.open(arguments.skins) as tar:
-        np.savez(DATA / SKINS, **pack_skins(tar))
+        np.savez(DATA / SKINS, allow_pickle=False, **pack_skins(tar))
 
 
 if __name__ == "__main__":

@@ -57,10 +57,8 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     seen = np.flatnonzero((area < -1e-6) & (top <= bottom) & inside)
     x, y, area, top, corners = x[:, seen], y[:, seen], area[seen], top[seen], triangles[:, seen]
     planes = a, b, c = _planes(x, y, area)
-    za, zb, zc = (
-        (plane * depth.take(corners)).sum(axis=0) - np.float32(offset)
-        for plane, offset in zip(planes, (0, 0, near), strict=True)
-    )
+    za, zb, zc = ((plane * depth.take(corners)).sum(axis=0) for plane in planes)
+    zc -= np.float32(near)
     line, at = _spread((bottom[seen] - top + 1).astype(np.int32))
     level = top.take(line) + at
     first, count = _spans(a, b, c, line, level, size)
@@ -73,13 +71,13 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     key = (deep * np.float32(256)).astype(np.int32) << _TRIANGLE_BITS
     key |= line.take(which)
     place = (level * size + first).astype(np.int32).take(which) + step.astype(np.int32)
-    nearest = np.full(size * size, _FAR, np.int32)
-    np.minimum.at(nearest, place, key)
-    nearest = nearest.reshape(size, size)
-    seen_by = nearest != _FAR
-    triangle = np.where(seen_by, nearest & (2**_TRIANGLE_BITS - 1), 0)
+    keys = np.full(size * size, _FAR, np.int32)
+    np.minimum.at(keys, place, key)
+    nearest = keys.reshape(size, size)
+    hit = nearest != _FAR
+    triangle = np.where(hit, nearest & (2**_TRIANGLE_BITS - 1), 0)
     distance = (nearest >> _TRIANGLE_BITS) * np.float32(1 / 256) + np.float32(near)
-    return Surface(seen_by, triangle, distance * seen_by, corners, planes)
+    return Surface(hit, triangle, distance * hit, corners, planes)
 
 
 def _planes(x: ndarray, y: ndarray, area: ndarray) -> tuple[ndarray, ndarray, ndarray]:

@@ -54,9 +54,9 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     vertices, normals = pose(person, scene, view.gaze_directions)
     surface = _seen(vertices, _solid_and_lashes()[0], view)
     turned = (normals @ view.rotation.T).astype(np.float32)
-    column, row, *normal = surface.between(
-        np.vstack([load_mesh().corner_place.T, turned[load_mesh().corner_vertex].T]).astype(np.float32)
-    )
+    mesh = load_mesh()
+    layers = surface.between(np.vstack([mesh.corner_place.T, turned[mesh.corner_vertex].T]).astype(np.float32))
+    (column, row), normal = layers[:2], layers[2:]
     colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
@@ -64,7 +64,6 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     albedo = np.float32(1 / 255) * colour.astype(np.float32)
     albedo *= albedo
     r, g, b, gloss = cv2.split(albedo)
-    normal = np.stack(normal)
     normal /= np.sqrt((normal * normal).sum(axis=0)) + np.float32(1e-6)
     picture = shade(np.stack([r, g, b]), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
