@@ -29,13 +29,22 @@ def draw_backdrop(scene: RenderedScene, size: int) -> ndarray:
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1) * np.float32(scene.backdrop_gain)
 
 
-def develop(picture: ndarray, scene: RenderedScene, scale: float) -> ndarray:
+def metered(scene: RenderedScene, skin: tuple[float, float, float]) -> float:
+    """Gain of a camera that exposes for the face, but not fully. skin: its colour, sRGB 0-255.
+
+    It goes by the light, not by the picture, so that pictures of a group are exposed alike.
+    """
+    light = 0.5 * scene.key + scene.ambient * 0.75 + 0.5 * float(np.mean(scene.fill_rgb))
+    seen = light * (0.1 + float(np.mean((np.array(skin) / 255) ** 2.2)))
+    return scene.exposure * (0.32 / seen) ** 0.75
+
+
+def develop(picture: ndarray, scene: RenderedScene, scale: float, gain: float) -> ndarray:
     """(S, S, 3) linear RGB to uint8: white balance, exposure, tone curve, blur, noise, JPEG.
 
-    scale: size of things in the picture, 1 for the patch of 128 pixels.
+    scale: size of things in the picture, 1 for the patch of 128 pixels.  gain: of `metered`.
     """
-    gain = np.float32(scene.exposure) * np.array(scene.tint, np.float32)
-    exposed = picture * gain
+    exposed = picture * (np.float32(gain) * np.array(scene.tint, np.float32))
     exposed = exposed / (1 + 0.25 * exposed)  # a shoulder: bright skin is not cut off
     table = (255 * ((_LEVELS ** np.float32(1 / scene.gamma)) - 0.5) * scene.contrast + 127.5).astype(np.float32)
     picture = np.take(table, np.clip(exposed * 1150, 0, 1024).astype(np.int16))

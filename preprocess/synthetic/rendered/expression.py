@@ -9,19 +9,35 @@ _SIDES = ("Right", "Left")  # the person's; image left first
 Expression = tuple[tuple[str, float], ...]
 
 
-def lids_that_follow(directions: ndarray) -> dict[str, float]:
-    """Weights of lids for eyes that look along `directions`, (2, 3) unit, head frame, image left first."""
-    weights: dict[str, float] = {}
+# mm that a weight of 1 opens an eye in the middle; looking up, the mesh's lids close a little, a person's do not.
+_OPENS = {"eyeWide": 3.3, "eyeBlink": -10.3, "eyeLookDown": -2.8, "eyeLookUp": -1.2, "eyeSquint": -2.9}
+LEAST_OPEN = 6.2  # mm: an eye whose gaze is labelled can be seen
+
+
+def posed(expression: Expression, directions: ndarray, opening: float) -> dict[str, float]:
+    """Weights of movements: an expression, and lids that follow the eyes but leave them open.
+
+    directions: (2, 3) unit, head frame, image left first: where the eyes look.  opening: of a neutral eye, mm.
+    """
+    weights = dict(expression)
     for eye, side in enumerate(_SIDES):
-        pitch, yaw = np.rad2deg(direction_to_pitchyaw(directions[eye]))
-        outwards = yaw if eye == 0 else -yaw
-        if pitch < 0:
-            weights[f"unit/eyeLookDown{side}"] = min(-pitch / 11.4 * 0.72, 1.9)
-        else:
-            weights[f"unit/eyeLookUp{side}"] = min(pitch / 9.8 * 0.72, 1.6)
-        name = "Out" if outwards > 0 else "In"
-        weights[f"unit/eyeLook{name}{side}"] = min(abs(outwards) / 15 * 0.7, 1.5)
+        for name, weight in _following(directions[eye], outwards_is_positive=eye == 0).items():
+            weights[f"unit/{name}{side}"] = weights.get(f"unit/{name}{side}", 0.0) + weight
+        open_ = opening + sum(gain * weights.get(f"unit/{name}{side}", 0.0) for name, gain in _OPENS.items())
+        open_ += 1.6 * weights.get(f"unit/eyeLookUp{side}", 0.0)
+        wide = 0.5 * weights.get(f"unit/eyeLookUp{side}", 0.0) + max(0.0, LEAST_OPEN - open_) / _OPENS["eyeWide"]
+        weights[f"unit/eyeWide{side}"] = weights.get(f"unit/eyeWide{side}", 0.0) + wide
     return weights
+
+
+def _following(direction: ndarray, outwards_is_positive: bool) -> dict[str, float]:
+    """Weights of one eye's lids for a direction looked at, (3,) head frame."""
+    pitch, yaw = np.rad2deg(direction_to_pitchyaw(direction))
+    name = "Out" if (yaw > 0) == outwards_is_positive else "In"
+    sideways = {f"eyeLook{name}": min(abs(yaw) / 15 * 0.7, 1.5)}
+    if pitch < 0:
+        return sideways | {"eyeLookDown": min(-pitch / 11.4 * 0.72, 1.6)}
+    return sideways | {"eyeLookUp": min(pitch / 9.8 * 0.72, 1.6)}
 
 
 def _both(name: str, weight: float, lopsided: float = 0.0) -> dict[str, float]:

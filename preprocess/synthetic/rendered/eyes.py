@@ -9,7 +9,7 @@ from preprocess.synthetic.rendered.person import LIMBUS, Person
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import DISTANCE, View
 
-SCLERA = np.array([0.66, 0.60, 0.56], np.float32)  # linear RGB
+SCLERA = np.array([0.56, 0.50, 0.47], np.float32)  # linear RGB
 PINK = np.array([0.42, 0.20, 0.17], np.float32)
 _SHRINK = 0.985  # of the mesh's ball: the lids lie on it
 _REACH = 20.0  # mm about an eye that are painted

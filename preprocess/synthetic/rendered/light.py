@@ -38,15 +38,21 @@ def cast_shadow(depth: ndarray, light: ndarray, view: View, softness: float) -> 
     return cv2.resize(lit, depth.shape, interpolation=cv2.INTER_LINEAR)
 
 
-def occlusion(depth: ndarray, view: View) -> ndarray:
-    """Ambient light that hollows get, 0 to 1, from how far they lie behind their neighbourhood."""
+def occlusion(depth: ndarray, seen: ndarray, view: View) -> ndarray:
+    """Ambient light that hollows get, 0 to 1, from how far they lie behind their neighbourhood.
+
+    depth, seen: (S, S) mm, and whether anything is there; what is behind a face does not count.
+    """
     size = min(len(depth), 96)
-    small = np.minimum(cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA), DISTANCE + 120)
     scale = view.focal * size / view.size / DISTANCE
-    light = np.ones_like(small)
+    there = cv2.resize(seen.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    near = cv2.resize((depth - np.float32(DISTANCE)) * seen, (size, size), interpolation=cv2.INTER_AREA)
+    own = near / np.maximum(there, 0.02)
+    light = np.ones_like(near)
     for reach, gain in ((5.0, 0.055), (14.0, 0.022)):
-        hollow = small - cv2.GaussianBlur(small, (0, 0), max(reach * scale, 0.6))
-        light *= 1 - np.clip(gain * hollow, -0.08, 0.6)
+        sigma = max(reach * scale, 0.6)
+        around = cv2.GaussianBlur(near, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(there, (0, 0), sigma), 0.02)
+        light *= 1 - np.clip(gain * (own - around), -0.08, 0.5)
     return cv2.resize(light, depth.shape, interpolation=cv2.INTER_LINEAR)
 
 

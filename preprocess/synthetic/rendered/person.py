@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
-from preprocess.synthetic.rendered.frame import fit_generic
+from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
@@ -22,6 +22,7 @@ class Person:
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) uint8, colour on a square-root scale, and gloss.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
+    opening: of the neutral eyes between their lids, mm.
     """
 
     traits: Traits
@@ -32,6 +33,7 @@ class Person:
     turn: ndarray
     atlas: ndarray
     kappa: tuple[float, float]
+    opening: float
 
 
 def corner_normals(mesh: Mesh, vertices: ndarray) -> ndarray:
@@ -67,6 +69,8 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     reach = np.hypot(LIMBUS, traits.iris_radius)
     eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
     kappa = np.deg2rad([4.0 + 1.2 * rng.normal(), 1.0 + 0.5 * rng.normal()])
+    lids = landmark_vertices()
+    opening = float(vertices[lids[[40, 41, 46, 47]], 1].mean() - vertices[lids[[37, 38, 43, 44]], 1].mean())
     return Person(
         traits,
         vertices,
@@ -76,6 +80,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         turn,
         paint_atlas(traits),
         (float(kappa[0]), float(kappa[1])),
+        opening,
     )
 
 

@@ -9,8 +9,8 @@ from numpy import ndarray
 
 from preprocess.synthetic.aligned import AlignedView, to_patch
 from preprocess.synthetic.rendered.assets import load_mesh
-from preprocess.synthetic.rendered.camera import develop, draw_backdrop
-from preprocess.synthetic.rendered.expression import lids_that_follow
+from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
+from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
 from preprocess.synthetic.rendered.person import LASHES, Person
@@ -32,9 +32,7 @@ def _solid_and_lashes() -> tuple[ndarray, ndarray]:
 
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
-    weights = dict(scene.expression)
-    for name, weight in lids_that_follow(directions).items():
-        weights[name] = weights.get(name, 0.0) + weight
+    weights = posed(scene.expression, directions, person.opening)
     moved = load_mesh().moved(weights) @ person.turn.T
     return person.vertices + moved, person.normals
 
@@ -60,7 +58,7 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
-    light = occlusion(depth, view)
+    light = occlusion(depth, surface.seen, view)
     albedo = np.float32(1 / 255) * colour.astype(np.float32)
     albedo *= albedo
     r, g, b, gloss = cv2.split(albedo)
@@ -91,7 +89,7 @@ def _picture(person: Person, scene: RenderedScene, view_at: Callable[[int], View
     fine = view_at(max(round(SAMPLES * size), 128))
     picture = paint(person, scene, fine, _behind(scene, fine))
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return develop(picture, scene, view_at(size).scale)
+    return develop(picture, scene, view_at(size).scale, metered(scene, person.traits.skin))
 
 
 def _behind(scene: RenderedScene, view: View) -> ndarray:
