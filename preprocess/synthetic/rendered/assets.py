@@ -16,6 +16,7 @@ from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
 DATA = Path(__file__).parent / "data"
 HEADS, SKINS = DATA / "heads.npz.xz", DATA / "skins.npz"
 PARTS = ("skin", "socket", "mouth", "body", "upper-teeth", "lower-teeth", "upper-lashes", "lower-lashes")
+LASHES = (PARTS.index("upper-lashes"), PARTS.index("lower-lashes"))
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Mesh:
     corner_place: (C, 2) column and row in the atlas.  triangles: (T, 3) corners.  part: (T,) index into PARTS.
     eyes: (2, n) vertices on the spheres of the eyes, image left first.
     targets: name -> row of `offsets` (targets, 3 V), which holds the vertices' offsets, x y z in turn.
+    units: name -> row of `moves` and `bends` (units, 3 V): what movements of a face do to its vertices and normals.
     """
 
     vertices: ndarray
@@ -36,11 +38,28 @@ class Mesh:
     eyes: ndarray
     targets: dict[str, int]
     offsets: sparse.csr_matrix
+    units: dict[str, int]
+    moves: ndarray
+    bends: ndarray
 
-    def moved(self, weights: dict[str, float]) -> ndarray:
-        """(V, 3): offsets of the vertices for weights of targets."""
+    def shaped(self, weights: dict[str, float]) -> ndarray:
+        """(V, 3): the vertices with these weights of targets."""
         rows, values = [self.targets[name] for name in weights], np.array(list(weights.values()), np.float32)
-        return (self.offsets[rows].T @ values).reshape(-1, 3)
+        return self.vertices + (self.offsets[rows].T @ values).reshape(-1, 3)
+
+    def moved(self, weights: dict[str, float]) -> tuple[ndarray, ndarray]:
+        """(V, 3) both: changes of vertices and of normals for weights of movements."""
+        rows, values = [self.units[name] for name in weights], np.array(list(weights.values()), np.float32)
+        return (values @ self.moves[rows]).reshape(-1, 3), (values @ self.bends[rows]).reshape(-1, 3)
+
+
+def normals(vertices: ndarray, triangles: ndarray) -> ndarray:
+    """(V, 3) float32 unit normals, outwards. triangles: (T, 3) vertices."""
+    a, b, c = (vertices[corners] for corners in triangles.T)
+    across, count = np.cross(b - a, c - a), len(vertices)
+    summed = [sum(np.bincount(corners, across[:, k], count) for corners in triangles.T) for k in range(3)]
+    result = np.stack(summed, axis=1)
+    return (result / np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 @cache
@@ -54,16 +73,30 @@ def load_mesh() -> Mesh:
     columns = (3 * vertex[:, None] + np.arange(3)).ravel()
     data = (arrays["target_offset"] * flip * np.float32(0.1)).ravel()
     offsets = sparse.csr_matrix((data, columns, 3 * start), (len(start) - 1, 3 * count))
+    vertices = (arrays["vertices"] * flip * np.float32(0.01)).astype(np.float32)
+    corner_vertex, triangles = arrays["corner_vertex"].astype(int), arrays["triangles"].astype(np.int32)
+    targets = {str(name): i for i, name in enumerate(arrays["target_names"])}
+    units = [name for name in targets if name.startswith("unit/")]
+    moves = offsets[[targets[name] for name in units]].toarray().astype(np.float32)
     return Mesh(
-        (arrays["vertices"] * flip * np.float32(0.01)).astype(np.float32),
-        arrays["corner_vertex"].astype(int),
+        vertices,
+        corner_vertex,
         arrays["corner_place"],
-        arrays["triangles"].astype(np.int32),
+        triangles,
         arrays["part"],
         arrays["eyes"].astype(int),
-        {str(name): i for i, name in enumerate(arrays["target_names"])},
+        targets,
         offsets,
+        {name: i for i, name in enumerate(units)},
+        moves,
+        _bends(vertices, corner_vertex[triangles[~np.isin(arrays["part"], LASHES)]], moves),
     )
+
+
+def _bends(vertices: ndarray, triangles: ndarray, moves: ndarray) -> ndarray:
+    """(units, 3 V): what movements (units, 3 V) do to the normals of the mean head."""
+    still = normals(vertices, triangles)
+    return np.stack([(normals(vertices + move.reshape(-1, 3), triangles) - still).ravel() for move in moves])
 
 
 @cache

@@ -31,7 +31,7 @@ _MIRRORED = {31: 35, 32: 34, 36: 45, 39: 42}
 def landmark_vertices() -> ndarray:
     """(68,) vertices of iBUG's landmarks; -1 but for nose, eyes, corners of the mouth and chin."""
     mesh = load_mesh()
-    points = mesh.vertices + mesh.moved(_MEAN)
+    points = mesh.shaped(_MEAN)
     points = points - points[mesh.eyes].mean(axis=(0, 1))
     found = np.full(68, -1)
     for side, names in _EYE.items():

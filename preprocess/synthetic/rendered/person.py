@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
+from preprocess.synthetic.rendered.assets import LASHES, Mesh, load_mesh, normals
 from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
-
-LASHES = (PARTS.index("upper-lashes"), PARTS.index("lower-lashes"))
 
 
 @dataclass(frozen=True)
@@ -36,17 +34,6 @@ class Person:
     opening: float
 
 
-def corner_normals(mesh: Mesh, vertices: ndarray) -> ndarray:
-    """(V, 3) unit normals, outwards, of the vertices of all triangles but the lashes'."""
-    triangles = mesh.corner_vertex[mesh.triangles[~np.isin(mesh.part, LASHES)]]
-    a, b, c = (vertices[corners] for corners in triangles.T)
-    across = np.cross(b - a, c - a)
-    normals = np.stack(
-        [sum(np.bincount(corners, across[:, k], len(vertices)) for corners in triangles.T) for k in range(3)], axis=1
-    )
-    return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-
-
 LIMBUS = 10.7  # mm from where an eye turns about to the rim of its iris
 
 
@@ -61,7 +48,7 @@ def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
 def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     """Shapes and paints somebody."""
     mesh = load_mesh()
-    shaped = mesh.vertices + mesh.moved(traits.shape)
+    shaped = mesh.shaped(traits.shape)
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
@@ -74,7 +61,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     return Person(
         traits,
         vertices,
-        corner_normals(mesh, vertices),
+        normals(vertices, mesh.corner_vertex[mesh.triangles[~np.isin(mesh.part, LASHES)]]),
         spheres,
         eyes,
         turn,

@@ -8,12 +8,12 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.aligned import AlignedView, to_patch
-from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.assets import LASHES, load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
-from preprocess.synthetic.rendered.person import LASHES, Person
+from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
@@ -33,8 +33,8 @@ def _solid_and_lashes() -> tuple[ndarray, ndarray]:
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
     weights = posed(scene.expression, directions, person.opening)
-    moved = load_mesh().moved(weights) @ person.turn.T
-    return person.vertices + moved, person.normals
+    moved, bent = load_mesh().moved(weights)
+    return person.vertices + moved @ person.turn.T, person.normals + bent
 
 
 def _seen(vertices: ndarray, triangles: ndarray, view: View) -> Surface:
