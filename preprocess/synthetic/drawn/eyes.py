@@ -69,8 +69,7 @@ def _colour(identity: Identity, on_disc: ndarray, pixel: float) -> ndarray:
     """Colour of the eye, white, iris and pupil, at places (h, w, 3) of `_disc`."""
     from_pupil = np.sqrt(cv2.transform(on_disc * on_disc, np.ones((1, 3))))
     ring = 0.7 * _edge(from_pupil - 0.80 * identity.iris_radius, 1.6) - 0.5 * np.exp(-((from_pupil - 3.6) ** 2))
-    below = np.clip(on_disc[..., 1] * np.float32(1 / 5.5), -1, 1)
-    colour = np.array(identity.iris, np.float32) * (1.5 - ring + 0.35 * below)[..., None]
+    colour = np.array(identity.iris, np.float32) * (1.5 - ring + np.float32(0.06) * on_disc[..., 1])[..., None]
     colour += (SCLERA - colour) * _edge(from_pupil - identity.iris_radius, pixel)[..., None]
     colour *= _edge(from_pupil - PUPIL_RADIUS, pixel)[..., None]
     return colour
