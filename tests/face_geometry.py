@@ -5,7 +5,6 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.normalization import ST_ED, View, normalizing_rotation, warp_image, warp_matrix
-from preprocess.synthetic.scene import EYE_RADIUS, EYES, PUPIL_RADIUS
 
 
 def normalize_image(
@@ -45,6 +44,6 @@ def mirror_camera_matrix(camera_matrix: ndarray, width: int) -> ndarray:
     return mirrored
 
 
-def pupil_points(directions: ndarray) -> ndarray:
-    """Centres of the pupils' discs, (2, 3) mm in the head frame, for unit directions in the head frame."""
-    return EYES + np.sqrt(EYE_RADIUS**2 - PUPIL_RADIUS**2) * directions
+def pupil_points(axes: ndarray) -> ndarray:
+    """Centres of a drawn person's pupils, (2, 3) mm in the head frame, for unit axes in the head frame."""
+    return np.array([[-32.5, 0.0, 8.5], [32.5, 0.0, 8.5]]) + 10.7 * axes

@@ -155,7 +155,7 @@ def photograph(person: Person, shot: Shot) -> ndarray:
     side = int(1.5 * 153.6 * camera.matrix[0, 0] / np.linalg.norm(shot.centre))
     corner = np.round(middle[:2] / middle[2] - side / 2)
     moved = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]], [0, 0, 1]])
-    plain = make_view(scene, side)
+    plain = make_view(scene, side, kappa=person.identity.kappa)
     picture = _render(
         person, scene, AlignedView(side, plain.rotation, plain.gaze_directions, plain.pupil_axes, moved @ matrix)
     )
@@ -170,7 +170,7 @@ def photograph(person: Person, shot: Shot) -> ndarray:
 def patch_of(person: Person, shot: Shot, size: int = 128) -> ndarray:
     """What the normalised camera takes of the shot, (size, size, 3) RGB uint8."""
     scene = _scene(shot)
-    return _render(person, scene, make_view(scene, size))
+    return _render(person, scene, make_view(scene, size, kappa=person.identity.kappa))
 
 
 def write_image(path: Path, rgb: ndarray, quality: int = 95) -> None:

@@ -26,7 +26,8 @@ from preprocess.synthetic.drawn.eyes import EYES
 from preprocess.synthetic.drawn.head import build_person
 from preprocess.synthetic.drawn.person import draw_identity
 from preprocess.synthetic.drawn.render import develop, draw_backdrop, paint, render
-from preprocess.synthetic.scene import EYE_RADIUS, Scene, make_view
+from preprocess.synthetic.drawn.shapes import BALL_RADIUS
+from preprocess.synthetic.scene import Scene, make_view
 from utils import image_to_float
 
 ARGUMENTS = ("--persons", "4", "--samples", "3", "--seed", "3", "--image-size", "64", "--aligned", "128")
@@ -111,7 +112,7 @@ def test_bad_size_and_existing_output_are_refused(folder: Path, tmp_path: Path, 
 def test_a_view_with_the_plane_of_the_patch_renders_the_patch(glasses: str):
     identity = replace(draw_identity(np.random.default_rng(1)), glasses=glasses)
     person, scene = build_person(identity), Scene(gaze=(0.1, -0.3), head=(-0.2, 0.3), noise=2.0, blur=0.7)
-    view = make_view(scene, 128)
+    view = make_view(scene, 128, kappa=identity.kappa)
     plane = np.array([[view.focal, 0, view.centre], [0, view.focal, view.centre], [0, 0, 1]])
     same = AlignedView(128, view.rotation, view.gaze_directions, view.pupil_axes, plane)
     assert same.focal == pytest.approx(500)
@@ -152,7 +153,7 @@ def test_points_are_on_the_eyes(faces: AlignedDataset):
     with h5py.File(faces.path) as file:
         found = apply(file["00001/homography"][()], file["00001/points"][()])[:, :2]  # in the patch of 128
         for at, label in zip(found, file["00001/labels"], strict=True):
-            expected = make_view(Scene(head=tuple(label[2:4])), 128).project(EYES - (0, 0, EYE_RADIUS))
+            expected = make_view(Scene(head=tuple(label[2:4])), 128).project(EYES - (0, 0, BALL_RADIUS))
             assert np.abs(at - expected).max() < 1.5
 
 

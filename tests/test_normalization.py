@@ -309,11 +309,11 @@ def test_a_drawn_face_photographed_askew_and_normalised_is_the_embedded_data_set
         backdrop = np.full((view.size, view.size, 3), 0.2, np.float32)
         return develop(paint(person, scene, view, backdrop), scene, view.scale)
 
-    plain = make_view(scene, size)
+    plain = make_view(scene, size, kappa=person.identity.kappa)
     photograph = picture(AlignedView(size, plain.rotation, plain.gaze_directions, plain.pupil_axes, camera @ turn.T))
     centre, head_matrix = 600 * forward, turn.T @ head_rotation(*head)
     patch, rotation, matrix = normalize_image(photograph, camera, centre, head_matrix)
-    expected = picture(make_view(scene, 128))
+    expected = picture(make_view(scene, 128, kappa=person.identity.kappa))
     assert coverage(matrix, 128, photograph.shape) == 1
     assert np.abs(patch.astype(float) - expected).mean() < 2.0
     a, b = (cv2.GaussianBlur(p, (0, 0), 1).mean(axis=2).astype(np.float32) for p in (expected, patch))

@@ -105,25 +105,25 @@ def test_another_seed_gives_other_people():
     assert np.abs(a.astype(int) - b).mean() > 10
 
 
-def mark_pupils(person: Person, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int = 128) -> np.ndarray:
-    """The picture with pupils of no size: its difference to the usual one is the pupils."""
+def pupils_seen(person: Person, scene: Scene, size: int, near: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """(2, 2) columns and rows of the pupils' centroids in the picture, each looked for near a place."""
     with monkeypatch.context() as patch:
         patch.setattr("preprocess.synthetic.drawn.eyes.PUPIL_RADIUS", -9.0)
-        return render(person, scene, size)
+        without = render(person, scene, size)
+    seen, reach, found = render(person, scene, size), 7 * size // 128, []
+    for column, row in np.rint(near).astype(int):
+        window = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        found.append(difference_centre(seen[window], without[window])[0] + (column - reach, row - reach))
+    return np.array(found)
 
 
 def pupil_errors(scenes: Iterator[Scene], person: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
     """Distance in pixels between the pupil's projection and its centroid in the picture, an eye at a time."""
     person = replace(person, identity=replace(person.identity, iris=(1.0, 1.0, 1.0)))
     for scene in scenes:
-        view = make_view(scene, 128)
-        expected = view.project(pupil_points(view.gaze_directions))
-        seen, without = render(person, scene, 128), mark_pupils(person, scene, monkeypatch)
-        for at in expected:
-            column, row = np.rint(at).astype(int)
-            window = np.s_[row - 7 : row + 8, column - 7 : column + 8]
-            centre, _ = difference_centre(seen[window], without[window])
-            yield float(np.linalg.norm(centre + (column - 7, row - 7) - at))
+        view = make_view(scene, 128, kappa=person.identity.kappa)
+        expected = view.project(pupil_points(view.pupil_axes))
+        yield from np.linalg.norm(pupils_seen(person, scene, 128, expected, monkeypatch) - expected, axis=1)
 
 
 def test_pupils_are_where_the_gaze_says(person: Person, monkeypatch: pytest.MonkeyPatch):
@@ -153,12 +153,67 @@ def test_the_head_is_where_its_pose_says(person: Person):
     assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
 
 
+def test_a_degree_moves_the_pupils_by_their_distance_of_10_7_mm(person: Person, monkeypatch: pytest.MonkeyPatch):
+    person = replace(person, identity=replace(person.identity, iris=(1.0, 1.0, 1.0)))
+    at, sines = [], []
+    for yaw in np.deg2rad([-5.0, 5.0]):
+        scene = Scene(gaze=(0.0, yaw), lid_open=5.0, glint=0.0, ambient=1.0)
+        view = make_view(scene, 256, kappa=person.identity.kappa)
+        at.append(pupils_seen(person, scene, 256, view.project(pupil_points(view.pupil_axes)), monkeypatch)[:, 0])
+        sines.append(np.sin(scene_labels(scene)[[5, 7]]))
+    moved = (at[0] - at[1]) * 598 / 1000 / (sines[1] - sines[0])  # the pupils are 598 mm off, the focal length is 1000
+    assert moved == pytest.approx([10.7, 10.7], rel=0.06)
+
+
+def test_pupils_point_outwards_of_the_lines_of_sight_in_both_eyes_alike():
+    kappas = np.array([draw_identity(np.random.default_rng(i)).kappa for i in range(400)])
+    assert np.rad2deg(kappas[:, 0]).mean() == pytest.approx(4, abs=0.25)
+    assert np.rad2deg(kappas[:, 0]).std() == pytest.approx(1.2, abs=0.15)
+    scene, mirrored = Scene((0.1, 0.2), (0.1, -0.1)), Scene((0.1, -0.2), (0.1, 0.1))
+    for outwards, down in kappas[:20]:
+        view, plain = make_view(scene, 128, kappa=(outwards, down)), make_view(scene, 128)
+        off = direction_to_pitchyaw(view.pupil_axes) - direction_to_pitchyaw(plain.pupil_axes)
+        assert off == pytest.approx(np.array([[-down, outwards], [-down, -outwards]]), rel=0.15)
+        flipped = make_view(mirrored, 128, kappa=(outwards, down)).pupil_axes[::-1] * (-1, 1, 1)
+        assert flipped == pytest.approx(view.pupil_axes)
+
+
+def test_a_persons_pupils_are_off_the_lines_of_sight_in_the_pictures_and_not_in_the_labels(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+):
+    scene = Scene(lid_open=5.0, glint=0.0, ambient=1.0)
+    bright = replace(person.identity, iris=(1.0, 1.0, 1.0))
+    near = make_view(scene, 256).project(pupil_points(make_view(scene, 256).pupil_axes))
+    without, with_kappa = (
+        pupils_seen(replace(person, identity=replace(bright, kappa=kappa)), scene, 256, near, monkeypatch)
+        for kappa in ((0.0, 0.0), (0.07, 0.0))
+    )
+    assert (with_kappa - without)[:, 0] == pytest.approx(np.array([-1, 1]) * 10.7 * 0.07 * 1000 / 598, rel=0.1)
+    assert np.deg2rad([-3, 3]) == pytest.approx(scene_labels(scene)[[5, 7]], abs=0.005)  # towards the target
+
+
+def test_where_irises_are_changes_nothing_outside_of_the_openings_of_the_eyes(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+):
+    eyes, scene = "preprocess.synthetic.drawn.eyes", Scene(gaze=(0.1, 0.3), head=(-0.1, 0.2))
+    dark, light = (replace(person, identity=replace(person.identity, iris=(c, c, c))) for c in (0.0, 1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{eyes}.PUPIL_RADIUS", -9.0)
+        a = render(light, scene)
+        patch.setattr(f"{eyes}.SCLERA", np.zeros(3, np.float32))
+        opening = (render(dark, scene) != a).any(axis=2)
+    usual, other = render(person, scene), replace(person, identity=replace(person.identity, kappa=(-0.2, 0.1)))
+    monkeypatch.setattr("preprocess.synthetic.anatomy.LIMBUS_DISTANCE", 14.0)
+    changed = (render(other, scene) != usual).any(axis=2)
+    assert changed.sum() > 50 and opening.mean() < 0.05
+    assert not (changed & ~opening).any()
+
+
 @pytest.mark.parametrize(("gaze", "axis", "sign"), [((0, 0.3), 0, -1), ((0.25, 0), 1, -1)])
 def test_positive_gaze_moves_pupils_to_image_left_and_up(gaze: tuple, axis: int, sign: int):
     straight, turned = (make_view(Scene(gaze=g), 128) for g in ((0, 0), gaze))
-    move = turned.project(pupil_points(turned.gaze_directions)) - straight.project(
-        pupil_points(straight.gaze_directions)
-    )
+    before, after = (view.project(pupil_points(view.pupil_axes)) for view in (straight, turned))
+    move = after - before
     assert np.all(sign * move[:, axis] > 2)
 
 

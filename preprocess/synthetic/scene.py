@@ -13,8 +13,8 @@ from numpy import ndarray
 PATCH_SIZE = 128  # pixels of the patch that lengths in pixels and homographies are of
 FOCAL_128, DISTANCE = 500.0, 600.0
 FACE_CENTRE = np.array([0.0, 30.0, 0.0])
-EYE_X, EYE_Z, EYE_RADIUS, PUPIL_RADIUS = 32.5, 13.0, 16.5, 2.7
-EYES = np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]])  # centres, head frame; image left first
+EYE_X, EYE_Z = 32.5, 13.0
+EYES = np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]])  # where lines of sight start, head frame; image left first
 TARGET_DISTANCE = 600.0  # the eyes meet this far along the gaze
 
 

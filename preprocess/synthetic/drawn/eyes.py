@@ -1,15 +1,21 @@
 """Eyes and glasses of a synthetic person, drawn exactly where the labels say.
 
 An eye is a hole in the skin, in the skin's own frontal coordinates (so noses and lids cover it as they
-should), behind which a ray meets a painted ball.
+should), behind which a ray meets a white ball, and on it the flat disc of the iris, which turns as a real one.
 """
 
 import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.anatomy import CORNEA_DISTANCE, CORNEA_RADIUS, LIMBUS_DISTANCE, pupil_centres
 from preprocess.synthetic.drawn.person import Identity
-from preprocess.synthetic.scene import DISTANCE, EYE_RADIUS, EYE_X, EYES, PUPIL_RADIUS, Scene, View, light_direction
+from preprocess.synthetic.drawn.shapes import BALL_RADIUS
+from preprocess.synthetic.scene import DISTANCE, EYE_X, EYES, Scene, View, light_direction
+
+PUPIL_RADIUS = 2.7
+LIMBUS_DEPTH = 15.2  # before the ball's centre when the eye looks ahead: there a disc of 6.4 mm ends on the ball
+ROTATION_CENTRES = EYES - (0, 0, LIMBUS_DEPTH - LIMBUS_DISTANCE)
 
 SCLERA = np.array([0.80, 0.76, 0.73], np.float32)  # linear RGB
 TEAR_DUCT = np.array([0.42, 0.17, 0.15], np.float32)
@@ -31,7 +37,7 @@ def lid_heights(
     t = np.clip(outward / identity.eye_width, -1, 1)
     arch = np.clip(1 - t * t, 0, 1)
     slope = -identity.eye_tilt * outward
-    follow = np.clip(EYE_RADIUS * np.sin(pitch) * 0.55, -4.5, 2.0)
+    follow = np.clip(BALL_RADIUS * np.sin(pitch) * 0.55, -4.5, 2.0)
     upper = -(identity.lid_upper + lid_open + follow) * arch**0.62 * (1 - 0.12 * t)
     lower = (identity.lid_lower + lid_open - 0.35 * follow) * arch**0.75 * (1 + 0.12 * t)
     return upper + slope, lower + slope
@@ -42,26 +48,38 @@ def _edge(distance: ndarray, width: float) -> ndarray:
     return np.clip(distance * np.float32(1 / width) + 0.5, 0, 1)
 
 
-def _ball(identity: Identity, view: View, rays: ndarray, eye: int, pixel: float) -> tuple[ndarray, ndarray]:
-    """Colour of the eyeball along rays (h, w, 3) in the head frame, and the unit normal there."""
-    offset = (view.eye_point - EYES[eye]).astype(np.float32)
+def _ball(view: View, rays: ndarray, eye: int) -> ndarray:
+    """Unit normals of the white ball where rays (h, w, 3) in the head frame meet it."""
+    offset = ((view.eye_point - EYES[eye]) / BALL_RADIUS).astype(np.float32)
     a, b = cv2.transform(rays * rays, np.ones((1, 3))), cv2.transform(rays, offset[None])
-    root = np.sqrt(np.maximum(b * b - a * np.float32(offset @ offset - EYE_RADIUS**2), 0))
-    q = (offset + rays * ((-b - root) / a)[..., None]) / np.float32(EYE_RADIUS)
-    cosine = np.clip(cv2.transform(q, view.gaze_directions[eye][None]), -1, 1)
-    from_pupil = np.sqrt(1 - cosine * cosine) * np.float32(EYE_RADIUS)
-    from_pupil = np.where(cosine > 0, from_pupil, np.float32(2 * EYE_RADIUS))
+    root = np.sqrt(np.maximum(b * b - a * np.float32(offset @ offset - 1), 0))
+    return offset - rays * ((b + root) / a)[..., None]
+
+
+def _disc(view: View, rays: ndarray, eye: int) -> ndarray:
+    """From the pupil's middle to where rays (h, w, 3) meet the iris' plane, mm; far away where it is not seen."""
+    axis = view.pupil_axes[eye]
+    offset = view.eye_point - pupil_centres(ROTATION_CENTRES, view.pupil_axes)[eye]
+    height = np.float32(max(offset @ axis, 0.0))
+    descent = np.minimum(cv2.transform(rays, axis[None]), np.float32(-0.05))
+    return offset.astype(np.float32) - rays * (height / descent)[..., None]
+
+
+def _colour(identity: Identity, on_disc: ndarray, pixel: float) -> ndarray:
+    """Colour of the eye, white, iris and pupil, at places (h, w, 3) of `_disc`."""
+    from_pupil = np.sqrt(cv2.transform(on_disc * on_disc, np.ones((1, 3))))
     ring = 0.7 * _edge(from_pupil - 0.80 * identity.iris_radius, 1.6) - 0.5 * np.exp(-((from_pupil - 3.6) ** 2))
-    colour = np.array(identity.iris, np.float32) * (1.5 - ring + 0.35 * np.clip(q[..., 1] * 3, -1, 1))[..., None]
+    colour = np.array(identity.iris, np.float32) * (1.5 - ring + np.float32(0.06) * on_disc[..., 1])[..., None]
     colour += (SCLERA - colour) * _edge(from_pupil - identity.iris_radius, pixel)[..., None]
-    return colour * _edge(from_pupil - PUPIL_RADIUS, pixel)[..., None], q
+    colour *= _edge(from_pupil - PUPIL_RADIUS, pixel)[..., None]
+    return colour
 
 
 def paint_eyes(picture: ndarray, place: ndarray, lit: ndarray, identity: Identity, scene: Scene, view: View) -> None:
     """Paints both eyes into a linear RGB picture; `place` holds the skin's head-frame coordinates a pixel."""
     reach = int(np.ceil(21 * view.focal / DISTANCE))
     for eye in (0, 1):
-        column, row = np.rint(view.project(EYES[eye] - (0, 0, EYE_RADIUS))).astype(int)
+        column, row = np.rint(view.project(EYES[eye] - (0, 0, BALL_RADIUS))).astype(int)
         rows = slice(max(row - reach * 3 // 4, 0), max(row + reach * 3 // 4, 0))
         columns = slice(max(column - reach, 0), max(column + reach, 0))
         window = rows, columns
@@ -91,7 +109,7 @@ def _paint_eye(
     pitch = -float(np.arcsin(view.gaze_directions[eye][1]))
     above, below = _opening(identity, scene, outward, y, pitch)
     skin_here = (place[..., 2] < 45) & (np.abs(outward) < identity.eye_width + 3)
-    colour, q = _ball(identity, view, rays, eye, pixel)
+    colour, q = _colour(identity, _disc(view, rays, eye), pixel), _ball(view, rays, eye)
     colour *= _eye_light(scene, view, q, lit, above)[..., None]
     inner = np.clip((-outward - 0.72 * identity.eye_width) / 4, 0, 1)[..., None]
     colour += (TEAR_DUCT - colour) * (0.8 * inner) + _glint(scene, view, q, eye)[..., None]
@@ -120,16 +138,17 @@ def _eye_light(scene: Scene, view: View, q: ndarray, lit: ndarray, above: ndarra
 
 
 def _glint(scene: Scene, view: View, q: ndarray, eye: int) -> ndarray:
-    """The light's reflection; the cornea bulges, so it stays near the iris."""
+    """The light's reflection in the cornea, which follows the gaze half as far as the iris does."""
     if not scene.glint:
         return np.zeros(q.shape[:2], np.float32)
     light = light_direction(scene) @ view.rotation
     to_camera = view.eye_point / np.linalg.norm(view.eye_point)
-    half = light + to_camera
-    spot = half / np.linalg.norm(half) * 0.45 + view.gaze_directions[eye] * 0.75
-    return np.float32(1.1 * scene.glint) * np.exp(
-        (cv2.transform(q, spot[None] / np.linalg.norm(spot)) - 1) * np.float32(260)
-    )
+    half = (light + to_camera) / np.linalg.norm(light + to_camera)
+    cornea = ROTATION_CENTRES[eye] + CORNEA_DISTANCE * view.pupil_axes[eye]
+    spot = cornea + CORNEA_RADIUS * half - EYES[eye]
+    before = spot @ to_camera
+    spot += (np.sqrt(before**2 - spot @ spot + BALL_RADIUS**2) - before) * to_camera  # where it is seen on the ball
+    return np.float32(1.1 * scene.glint) * np.exp((cv2.transform(q, spot[None] / BALL_RADIUS) - 1) * np.float32(260))
 
 
 def _rim(style: str, side: float) -> ndarray:

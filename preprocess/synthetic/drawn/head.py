@@ -20,8 +20,18 @@ from preprocess.synthetic.drawn.paint import (
     tint,
 )
 from preprocess.synthetic.drawn.person import Identity
-from preprocess.synthetic.drawn.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
-from preprocess.synthetic.scene import EYE_RADIUS, EYE_X, EYE_Z
+from preprocess.synthetic.drawn.shapes import (
+    BALL_RADIUS,
+    WIDTH,
+    azimuth,
+    bump,
+    curve,
+    lip_taper,
+    mouth_line,
+    noise,
+    smooth,
+)
+from preprocess.synthetic.scene import EYE_X, EYE_Z
 
 HEAD_ROWS, EAR_ROWS, NECK_ROWS, LONG_ROWS = 200, 44, 60, 96
 NECK_PIVOT = np.array([0.0, 62.0, 72.0], np.float32)
@@ -134,7 +144,7 @@ def _relief(identity: Identity, x: ndarray, y: ndarray) -> ndarray:
 
 def _lids(x: ndarray, y: ndarray, z: ndarray) -> ndarray:
     """Lets the face come forward over the eyeballs (smooth minimum of depth)."""
-    r = EYE_RADIUS + 1.5
+    r = BALL_RADIUS + 1.5
     inside = np.maximum(r * r - (np.abs(x) - EYE_X) ** 2 - (y * 1.06) ** 2, 0)
     lid = np.where(inside > 0, EYE_Z - np.sqrt(inside), 60.0)
     k = 3.0

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from preprocess.synthetic.anatomy import draw_kappa
+
 Rgb = tuple[float, float, float]
 
 # sRGB, 0-255; skin from light to dark, neighbours are mixed.
@@ -79,6 +81,7 @@ class Identity:
     gloss: float
     symmetric: bool
     texture_seed: int
+    kappa: tuple[float, float]
 
 
 def linear(rgb: tuple[float, float, float]) -> Rgb:
@@ -169,7 +172,7 @@ def _proportions(rng: np.random.Generator) -> dict:
         "lid_lower": around(5.9, 0.8),
         "eye_tilt": around(0.03, 0.10),
         "crease": around(1.0, 0.8),
-        "iris_radius": around(6.5, 0.4),
+        "iris_radius": around(5.9, 0.3),
         "lashes": around(0.85, 0.2),
         "ears": around(1.0, 0.2),
         "hairline": around(-41.0, 6.0),
@@ -207,6 +210,7 @@ def draw_identity(rng: np.random.Generator, symmetric: bool = False) -> Identity
         **(_soften(shape) if soft else shape),
         symmetric=symmetric,
         texture_seed=int(rng.integers(2**31)),
+        kappa=draw_kappa(rng),  # after all others
     )
 
 

@@ -195,7 +195,7 @@ def _surface(position: ndarray, view: View) -> tuple[ndarray, ndarray, tuple[nda
 
 def render(person: Person, scene: Scene, size: int = 128) -> ndarray:
     """The picture of a person in a scene: (size, size, 3) RGB uint8."""
-    view = make_view(scene, size)
+    view = make_view(scene, size, kappa=person.identity.kappa)
     return develop(paint(person, scene, view, draw_backdrop(person, scene, size)), scene, view.scale)
 
 

@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from preprocess.synthetic.drawn.person import Identity
 
+BALL_RADIUS = 16.5  # that lids lie on and whites are painted on; irises turn on a smaller one
 WIDTH = 208  # columns of every grid of points
 
 
