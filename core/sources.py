@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.batches import PairSampler, labeled_subset
+from core.batches import PairSampler, find_groups, labeled_subset
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
@@ -159,6 +159,8 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
             dataset = open_source(config, source, faces)
             if not in_pairs or _can_be_evaluated(dataset):
                 sets.append(dataset)
+                if in_pairs and config.eval_pairs_within_group:
+                    say_alone_in_group(dataset)
     return sets
 
 
@@ -183,6 +185,18 @@ def _can_be_evaluated(dataset: GazeDataset) -> bool:
     elif alone:
         say(f"{dataset.name}: {alone} images are not evaluated, for they are the only ones of their persons.")
     return alone < len(dataset.person_ids)
+
+
+def say_alone_in_group(dataset: PersonImages) -> None:
+    """A sentence on those images that have no other in their group, for when pairs within a group are asked for."""
+    groups = find_groups(dataset)
+    if groups is None:
+        say(f"{dataset.name}: no groups in it; partners are any other images of the person.")
+    elif groups.num_alone:
+        say(
+            f"{dataset.name}: {groups.num_alone} of {len(dataset)} images are the only ones of their groups; their "
+            "partners are any other images of the person."
+        )
 
 
 def open_source(config: Config, source: Source, faces: bool = False) -> GazeDataset:
@@ -306,6 +320,7 @@ def build_batches(
         start_step=start_step,
         num_steps=config.num_training_steps,
         candidates=candidates,
+        within_group=config.pairs_within_group,
     )
     return torch.utils.data.DataLoader(
         dataset,
