@@ -90,6 +90,13 @@ class Config(BaseModel):
     synthetic_persons: int = _embedded(48, "persons in the embedded data set", ge=6)
     synthetic_samples: int = _embedded(150, "images a person in the embedded data set", ge=2)
     synthetic_variation: Literal["calm", "full"] = _embedded("calm", "how much light and background vary")
+    synthetic_look: Literal["drawn", "rendered"] = _embedded("drawn", "drawn or rendered faces")
+    synthetic_group_size: int | None = _embedded(
+        None, "images in turn that share light, camera, background and expression; null: the look's own", ge=1
+    )
+    synthetic_framing: Literal["", "exact", "detected"] = _embedded(
+        "", "detected: patches lie as detected landmarks place them; empty: the look's own"
+    )
 
     # Aligned faces, for redirtrans-gan
     gazecapture_aligned_file: str = _aligned(

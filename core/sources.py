@@ -18,6 +18,7 @@ from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_pe
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic.dataset import make_dataset, output_names
+from preprocess.synthetic.samples import LOOKS
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
         image_size=size,
         aligned_size=aligned_size,
         variation=config.synthetic_variation,
+        look=config.synthetic_look,
+        group_size=config.synthetic_group_size,
+        framing=config.synthetic_framing or None,
     )
 
 
@@ -88,11 +92,20 @@ def _say_other_settings(config: Config, path: Path) -> None:
         made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
-    keys = {"persons": "synthetic_persons", "samples": "synthetic_samples", "variation": "synthetic_variation"}
+    made = {"look": "drawn", "group_size": 1, "framing": "exact"} | made  # which goes without saying
+    own = LOOKS[config.synthetic_look]
+    wanted = {
+        "persons": config.synthetic_persons,
+        "samples": config.synthetic_samples,
+        "variation": config.synthetic_variation,
+        "look": config.synthetic_look,
+        "group_size": config.synthetic_group_size or own.group_size,
+        "framing": config.synthetic_framing or own.framing,
+    }
     other = [
-        f"{key} {made[name]}, not {getattr(config, key)}"
-        for name, key in keys.items()
-        if name in made and made[name] != getattr(config, key)
+        f"synthetic_{name} {made[name]}, not {value}"
+        for name, value in wanted.items()
+        if name in made and made[name] != value
     ]
     if made.get("synthetic") and other:
         say(
