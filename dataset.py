@@ -1,8 +1,9 @@
 """Gaze data sets, person by person.
 
 An HDF5 file holds a group a person, with `pixels` (N, S, S, 3) uint8 and `labels` (N, >= 4) float: gaze
-pitch, yaw, head pitch, yaw in radians. Root attributes are optional: `color_order` ('RGB' or 'BGR'), and `gaze_known`,
-False for photographs whose gaze labels only repeat the head's.
+pitch, yaw, head pitch, yaw in radians. It may hold `group` (N,) integer: samples of the person with the same number
+share light, camera, background and expression, and differ in gaze and head alone. Root attributes are optional:
+`color_order` ('RGB' or 'BGR'), and `gaze_known`, False for photographs whose gaze labels only repeat the head's.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from torch.utils.data import Dataset
 
 from core.command import UserError
 from core.files import parse_json, read_text
-from core.hdf5 import FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attribute, reading
+from core.hdf5 import FACES, GROUPS, DamagedFile, layout_problems, open_hdf5, persons_in, read_attribute, reading
 from core.persons_file import PersonsFile
 
 _MAX_LINES = 10
@@ -80,6 +81,13 @@ class PersonImages(Dataset[dict[str, Tensor]]):
     def labels(self) -> np.ndarray:
         """(N, 4) float32, read-only: gaze pitch, yaw, head pitch, yaw in radians."""
         raise NotImplementedError
+
+    def groups(self) -> np.ndarray | None:
+        """(N,) int64: samples of one person with the same number differ in gaze and head alone; None: nobody knows.
+
+        Raises UserError where the file is damaged.
+        """
+        return None
 
     def _index(self, rows: Sequence[np.ndarray]) -> None:
         """Sets the index. rows: of each person."""
@@ -152,6 +160,7 @@ class GazeDataset(PersonImages):
             wanted, self.missing_persons = _select_persons(self.path, persons_in(file), persons)
             counts, sizes, problems = _survey(file, wanted)
             self.is_bgr = _is_bgr(file, is_bgr, default_is_bgr, problems)
+            self.has_groups = _has_groups(file, list(counts), problems)
             problems += self._inspect(file, counts)
         if image_size is None and len(sizes) > 1:
             problems.append(f"images of several sizes {sorted(sizes)}: choose an image_size")
@@ -197,6 +206,12 @@ class GazeDataset(PersonImages):
     def labels(self) -> np.ndarray:
         """(N, 4) float32, read-only: gaze pitch, yaw, head pitch, yaw in radians. Read once, then kept."""
         return self._labels.all(self._load_labels)
+
+    def groups(self) -> np.ndarray | None:
+        """As PersonImages says; None where the file has no data sets `group`."""
+        if not self.has_groups:
+            return None
+        return np.concatenate([self.file.rows(person, "group").astype(np.int64) for person in self.person_ids])
 
     def _load_labels(self, person: int) -> np.ndarray:
         labels = self.file.rows(self.person_ids[person], "labels")[:, :4]
@@ -256,7 +271,7 @@ def _survey(file: h5py.File, persons: list[str]) -> tuple[dict[str, int], set[in
     for person in persons:
         try:
             with reading(file.filename):
-                wrong = layout_problems(file[person], FACES)
+                wrong = layout_problems(file[person], FACES, GROUPS)
                 if not wrong:
                     pixels = file[person]["pixels"]
                     counts[person] = len(pixels)
@@ -265,6 +280,15 @@ def _survey(file: h5py.File, persons: list[str]) -> tuple[dict[str, int], set[in
             wrong = [f"cannot be opened ({error.__cause__})"]
         problems += [f"person {person!r}: {what}" for what in wrong]
     return counts, sizes, problems
+
+
+def _has_groups(file: h5py.File, persons: list[str], problems: list[str]) -> bool:
+    """Whether the persons have groups: all must, or none."""
+    with reading(file.filename):
+        without = [person for person in persons if not isinstance(file[person].get("group"), h5py.Dataset)]
+    if 0 < len(without) < len(persons):
+        problems.append(f"persons without a data set 'group', which others have: {_some(without)}")
+    return not without
 
 
 def _is_bgr(file: h5py.File, chosen: bool | None, default: bool, problems: list[str]) -> bool:

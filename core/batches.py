@@ -28,7 +28,7 @@ class PersonSamples(Samples, Protocol):
     """Samples that lie person by person.
 
     person_of: (N,) person of each.  person_start: (P + 1,) those of person p are `person_start[p]` up to
-    `person_start[p + 1]`.
+    `person_start[p + 1]`.  groups: (N,) or None, see `dataset.PersonImages`.
     """
 
     @property
@@ -36,6 +36,8 @@ class PersonSamples(Samples, Protocol):
 
     @property
     def person_start(self) -> np.ndarray: ...
+
+    def groups(self) -> np.ndarray | None: ...
 
 
 def labeled_subset(num_entries: int, num_labeled: int, seed: int = 0) -> np.ndarray:
@@ -55,20 +57,55 @@ def labeled_subset(num_entries: int, num_labeled: int, seed: int = 0) -> np.ndar
 def _random_partners(dataset: PersonSamples, entries: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """For each entry another one of the same person, uniformly; itself where the person has no other."""
     person = dataset.person_of[entries]
-    start, stop = dataset.person_start[person], dataset.person_start[person + 1]
-    partners = start + rng.integers(np.maximum(stop - start - 1, 1))
-    return np.where(stop - start > 1, partners + (partners >= entries), entries)
+    return _random_others(dataset.person_start[person], dataset.person_start[person + 1], entries, rng)
 
 
-def evaluation_pairs(dataset: PersonSamples, *, seed: int, fraction: float = 1.0, alone: bool = True) -> np.ndarray:
+def _random_others(start: np.ndarray, stop: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each place another one from start up to stop, uniformly; itself where there is no other. All (N,)."""
+    others = start + rng.integers(np.maximum(stop - start - 1, 1))
+    return np.where(stop - start > 1, others + (others >= places), places)
+
+
+class Groups:
+    """Which samples of a person differ in gaze and head alone. num_alone: samples with no other in their group."""
+
+    def __init__(self, person_of: np.ndarray, groups: np.ndarray) -> None:
+        self._entries = np.lexsort((groups, person_of))  # group by group
+        self._places = np.argsort(self._entries)  # of each entry among them
+        person, group = person_of[self._entries], groups[self._entries]
+        starts = np.flatnonzero(np.append(True, (person[1:] != person[:-1]) | (group[1:] != group[:-1])))
+        sizes = np.diff(starts, append=len(group))
+        self._start, self._size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+        self.num_alone = int((sizes == 1).sum())
+
+    def random_partners(self, entries: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each entry another one of its group, uniformly; itself where the group has no other."""
+        places = self._places[entries]
+        start = self._start[places]
+        return self._entries[_random_others(start, start + self._size[places], places, rng)]
+
+
+def find_groups(dataset: PersonSamples) -> Groups | None:
+    """The groups of a data set, None where it has none. Raises UserError where its file is damaged."""
+    groups = dataset.groups()
+    return None if groups is None else Groups(dataset.person_of, groups)
+
+
+def evaluation_pairs(
+    dataset: PersonSamples, *, seed: int, fraction: float = 1.0, alone: bool = True, within_group: bool = False
+) -> np.ndarray:
     """(M, 2) int64: source entries, sorted, each with one random partner of the same person.
 
     fraction: of the entries to use as a source, at least one; an entry's partner does not depend on it.
     alone: use a person's only sample, too, as its own partner.
+    within_group: partners of the same group, where there are groups and the entry is not alone in its own.
     """
     assert 0 < fraction <= 1, fraction
-    entries = np.arange(len(dataset))
-    partners = _random_partners(dataset, entries, np.random.default_rng([seed, 0]))
+    entries, rng = np.arange(len(dataset)), np.random.default_rng([seed, 0])
+    partners = _random_partners(dataset, entries, rng)
+    if within_group and (groups := find_groups(dataset)):
+        mates = groups.random_partners(entries, rng)
+        partners = np.where(mates != entries, mates, partners)
     sources = entries if alone else entries[partners != entries]
     chosen = np.random.default_rng([seed, 1]).permutation(sources)[: max(1, round(fraction * len(sources)))]
     return np.stack([entries, partners], axis=1)[np.sort(chosen)]
@@ -126,6 +163,8 @@ class PairSampler(IndexSampler):
     """Like IndexSampler, but each entry comes with a random partner: (a, b), two samples of one person.
 
     b is uniform over all other samples of the person, candidates or not; a itself where there is no other.
+    within_group: the share of the pairs whose b is uniform over the other samples of a's group, where it has others.
+    Raises UserError, too, if that is asked for and the data set has no groups.
     """
 
     def __init__(
@@ -137,6 +176,7 @@ class PairSampler(IndexSampler):
         start_step: int = 0,
         num_steps: int,
         candidates: np.ndarray | None = None,
+        within_group: float = 0.0,
     ) -> None:
         super().__init__(
             dataset,
@@ -146,7 +186,13 @@ class PairSampler(IndexSampler):
             num_steps=num_steps,
             candidates=candidates,
         )
-        self.dataset = dataset
+        self.dataset, self.within_group = dataset, within_group
+        self._groups = find_groups(dataset) if within_group else None
+        if within_group and self._groups is None:
+            raise UserError(
+                f"{dataset.path}: no data sets 'group' in it, but pairs_within_group is {within_group:g}. Set it to 0, "
+                "or add them (docs/data.md)."
+            )
 
     def batch(self, step: int) -> list[tuple[int, int]]:
         """Pairs of entries of the batch of this step."""
@@ -154,7 +200,12 @@ class PairSampler(IndexSampler):
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         entries = super()._draw(rng)
-        return np.stack([entries, _random_partners(self.dataset, entries, rng)], axis=1)
+        partners = _random_partners(self.dataset, entries, rng)
+        if self._groups is not None:  # after the draws of all partners, which so stay those of a share of 0
+            mates = self._groups.random_partners(entries, rng)
+            is_within = (rng.random(len(entries)) < self.within_group) & (mates != entries)
+            partners = np.where(is_within, mates, partners)
+        return np.stack([entries, partners], axis=1)
 
 
 # What is made of entries and batches

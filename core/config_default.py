@@ -75,6 +75,10 @@ class Config(BaseModel):
     mirror_augmentation: bool = _data(
         False, "mirror half of the training pairs and their yaw labels", of=PATCHES, commands=REDIRECT
     )
+    pairs_within_group: float = _data(
+        0.0, "share of the training pairs drawn within a group, so that they share light; needs a file with groups",
+        ge=0, le=1, commands=REDIRECT,
+    )  # fmt: skip
     semi_supervised: bool = _data(False, "use the labels of num_labeled_samples images only", commands=TRAIN)
     num_labeled_samples: Natural = _data(0, "labelled training images when semi_supervised", commands=TRAIN)
     pick_at_least_per_person: int | None = _data(None, "leave out persons with fewer images; null: none", ge=1)
@@ -86,6 +90,13 @@ class Config(BaseModel):
     synthetic_persons: int = _embedded(48, "persons in the embedded data set", ge=6)
     synthetic_samples: int = _embedded(150, "images a person in the embedded data set", ge=2)
     synthetic_variation: Literal["calm", "full"] = _embedded("calm", "how much light and background vary")
+    synthetic_look: Literal["drawn", "rendered"] = _embedded("drawn", "drawn or rendered faces")
+    synthetic_group_size: int | None = _embedded(
+        None, "images in turn that share light, camera, background and expression; null: the look's own", ge=1
+    )
+    synthetic_framing: Literal["", "exact", "detected"] = _embedded(
+        "", "detected: patches lie as detected landmarks place them; empty: the look's own"
+    )
 
     # Aligned faces, for redirtrans-gan
     gazecapture_aligned_file: str = _aligned(
@@ -239,6 +250,9 @@ class Config(BaseModel):
     compute_full_result: bool = _evaluation(True, "evaluate every data set in full at the end", commands=REDIRECT)
     eval_disentanglement: bool = _evaluation(
         True, "also measure what perturbing a factor does to gaze and head", commands=REDIRECT
+    )
+    eval_pairs_within_group: bool = _evaluation(
+        False, "redirect to partners of the image's group, where there are groups", decides="report", commands=REDIRECT
     )
     lpips_weights: str = _evaluation(
         "", "torchvision's AlexNet weights for LPIPS; empty: torch hub's cache", commands=REDIRECT

@@ -70,6 +70,7 @@ def evaluate(
     batch_size: int = 32,
     disentanglement: bool = True,
     pictures: bool = True,
+    within_group: bool = False,
     lpips: nn.Module | None = None,
     arcface: ArcFace | None = None,
     device: torch.device = torch.device("cpu"),
@@ -79,9 +80,10 @@ def evaluate(
 
     disentanglement: also perturb each factor and measure what else moves.
     pictures: also compare with the person's mean image and ask whether the identity is kept.
+    within_group: see `evaluation_pairs`.
     """
     redirector.eval()
-    pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction, alone=False)
+    pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction, alone=False, within_group=within_group)
     if not len(pairs):
         raise UserError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
     gallery = Gallery(dataset, seed, device) if pictures else None

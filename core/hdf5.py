@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -159,8 +160,8 @@ def _is_used(data: h5py.Dataset, place: int) -> bool:
 class Table:
     """A data set of a person, a row a sample.
 
-    kind: 'uint8', 'floats' or 'uint8 or floats'.  shape: each axis by its size, by '<size> or more', or by a letter,
-    the same for the same size.  columns: what they are.
+    kind: 'uint8', 'floats', 'uint8 or floats' or 'integers'.  shape: each axis by its size, by '<size> or more', or
+    by a letter, the same for the same size.  columns: what they are.
     """
 
     kind: str
@@ -176,6 +177,7 @@ class Table:
             return f"{name} {verb} of shape {data.shape}, expected at least 1 of each axis"
         is_kind = data.dtype == np.uint8 if "uint8" in self.kind else False
         is_kind |= data.dtype.kind == "f" and "floats" in self.kind
+        is_kind |= data.dtype.kind in "iu" and self.kind == "integers"
         if is_kind and _fits(data.shape, self.shape):
             return ""
         axes = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
@@ -188,10 +190,17 @@ FACES = {
     "labels": Table("floats", ("N", "4 or more"), "gaze pitch, yaw; head pitch, yaw"),
 }
 ALIGNMENT = {"homography": Table("floats", ("N", 3, 3)), "points": Table("floats", ("N", 5, 2))}
+GROUPS = {"group": Table("integers", ("N",), "one number for what shares light, camera, background and expression")}
 
 
-def layout_problems(found: object, tables: Mapping[str, Table], *, may_be_empty: bool = False) -> list[str]:
-    """What is wrong with the group of a person that is to have these data sets.
+def layout_problems(
+    found: object,
+    tables: Mapping[str, Table],
+    optional: Mapping[str, Table] = MappingProxyType({}),
+    *,
+    may_be_empty: bool = False,
+) -> list[str]:
+    """What is wrong with the group of a person that is to have these data sets, and may have the optional ones.
 
     Raises UserError where the data are packed by what is not installed.
     """
@@ -199,6 +208,7 @@ def layout_problems(found: object, tables: Mapping[str, Table], *, may_be_empty:
     expected = f"expected a group with the data sets {', '.join(first)} and {last}"
     if not isinstance(found, h5py.Group):
         return [f"is no group, {expected}"]
+    tables = {**tables, **{name: optional[name] for name in optional if isinstance(found.get(name), h5py.Dataset)}}
     data = {name: found.get(name) for name in tables}
     missing = [name for name in tables if not isinstance(data[name], h5py.Dataset)]
     if missing:

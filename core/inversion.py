@@ -162,6 +162,10 @@ class InvertedDataset(PersonImages):
         """(N, 4) float32, read-only: gaze pitch, yaw, head pitch, yaw in radians."""
         return self._seen.all(self._load_seen) if self.relabel else self.faces.labels()
 
+    def groups(self) -> np.ndarray | None:
+        """As PersonImages says."""
+        return self.faces.groups()
+
     def _load_seen(self, person: int) -> np.ndarray:
         return np.concatenate([self._read(person, name, slice(None)) for name in ("gaze", "head")], axis=1)
 

@@ -164,6 +164,8 @@ def _open_data(config: Config, redirector: Redirector, start: Start, device: tor
     if not config.skip_training:
         # Too few samples is found out now, not after the estimators are trained.
         sources.build_batches(config, train_set, start.step, device)
+        if config.pairs_within_group:
+            sources.say_alone_in_group(train_set)
     generation = _plan_generation(config, train_set, start) if config.store_redirect_dataset else None
     return _Data(train_set, test_sets, generation)
 

@@ -120,9 +120,9 @@ def picture_name(dataset: str) -> str:
     return dataset.replace("/", "-") + ".png"
 
 
-def sample_pairs(dataset: PersonImages, num_persons: int, seed: int) -> np.ndarray:
+def sample_pairs(dataset: PersonImages, num_persons: int, seed: int, within_group: bool = False) -> np.ndarray:
     """(P, 2) one fixed pair a person, for up to `num_persons` persons spread over the data set."""
-    pairs = evaluation_pairs(dataset, seed=seed)
+    pairs = evaluation_pairs(dataset, seed=seed, within_group=within_group)
     count = min(num_persons, len(dataset.person_ids))
     chosen = np.linspace(0, len(dataset.person_ids) - 1, count).round().astype(int)
     return pairs[dataset.person_start[chosen]]

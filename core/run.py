@@ -147,6 +147,7 @@ class Run:
             batch_size=self.config.eval_batch_size,
             disentanglement=self.config.eval_disentanglement,
             pictures=full,
+            within_group=self.config.eval_pairs_within_group,
             lpips=self.measuring.lpips,
             arcface=self.measuring.arcface,
             device=self.device,
@@ -166,7 +167,9 @@ class Run:
         return shown
 
     def _pictures(self, dataset: PersonImages) -> Pictures:
-        return Pictures(dataset, sample_pairs(dataset, self.config.num_sample_persons, self.config.seed), self.device)
+        config = self.config
+        pairs = sample_pairs(dataset, config.num_sample_persons, config.seed, config.eval_pairs_within_group)
+        return Pictures(dataset, pairs, self.device)
 
     def _full_result(self, step: int) -> None:
         """Every test set in full: report, pictures, samples."""
@@ -196,7 +199,8 @@ class Run:
 
     def _report_facts(self, step: int) -> dict[str, object]:
         config = self.config
-        return {
+        within = {"partners": "of the image's group, where it has others"} if config.eval_pairs_within_group else {}
+        return within | {
             "checkpoint": str(checkpoint_path(self.folder, step)),
             "step": step,
             "seed": config.seed,

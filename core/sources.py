@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.batches import PairSampler, labeled_subset
+from core.batches import PairSampler, find_groups, labeled_subset
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
@@ -18,6 +18,7 @@ from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_pe
 from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic.dataset import make_dataset, output_names
+from preprocess.synthetic.samples import LOOKS
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
         image_size=size,
         aligned_size=aligned_size,
         variation=config.synthetic_variation,
+        look=config.synthetic_look,
+        group_size=config.synthetic_group_size,
+        framing=config.synthetic_framing or None,
     )
 
 
@@ -88,11 +92,20 @@ def _say_other_settings(config: Config, path: Path) -> None:
         made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
-    keys = {"persons": "synthetic_persons", "samples": "synthetic_samples", "variation": "synthetic_variation"}
+    made = {"look": "drawn", "group_size": 1, "framing": "exact"} | made  # which goes without saying
+    own = LOOKS[config.synthetic_look]
+    wanted = {
+        "persons": config.synthetic_persons,
+        "samples": config.synthetic_samples,
+        "variation": config.synthetic_variation,
+        "look": config.synthetic_look,
+        "group_size": config.synthetic_group_size or own.group_size,
+        "framing": config.synthetic_framing or own.framing,
+    }
     other = [
-        f"{key} {made[name]}, not {getattr(config, key)}"
-        for name, key in keys.items()
-        if name in made and made[name] != getattr(config, key)
+        f"synthetic_{name} {made[name]}, not {value}"
+        for name, value in wanted.items()
+        if name in made and made[name] != value
     ]
     if made.get("synthetic") and other:
         say(
@@ -159,6 +172,8 @@ def build_test_sets(config: Config, *, in_pairs: bool = True, faces: bool = Fals
             dataset = open_source(config, source, faces)
             if not in_pairs or _can_be_evaluated(dataset):
                 sets.append(dataset)
+                if in_pairs and config.eval_pairs_within_group:
+                    say_alone_in_group(dataset)
     return sets
 
 
@@ -183,6 +198,18 @@ def _can_be_evaluated(dataset: GazeDataset) -> bool:
     elif alone:
         say(f"{dataset.name}: {alone} images are not evaluated, for they are the only ones of their persons.")
     return alone < len(dataset.person_ids)
+
+
+def say_alone_in_group(dataset: PersonImages) -> None:
+    """A sentence on those images that have no other in their group, for when pairs within a group are asked for."""
+    groups = find_groups(dataset)
+    if groups is None:
+        say(f"{dataset.name}: no groups in it; partners are any other images of the person.")
+    elif groups.num_alone:
+        say(
+            f"{dataset.name}: {groups.num_alone} of {len(dataset)} images are the only ones of their groups; their "
+            "partners are any other images of the person."
+        )
 
 
 def open_source(config: Config, source: Source, faces: bool = False) -> GazeDataset:
@@ -306,6 +333,7 @@ def build_batches(
         start_step=start_step,
         num_steps=config.num_training_steps,
         candidates=candidates,
+        within_group=config.pairs_within_group,
     )
     return torch.utils.data.DataLoader(
         dataset,

@@ -2,6 +2,7 @@
 evaluated on it. The trees are those of the converters' own tests, a few images each."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from core import sources
 from core.config_default import Config
+from dataset import GazeDataset
 from dataset_aligned import AlignedDataset
 from preprocess.__main__ import main as preprocess
 from tests import (
@@ -225,3 +227,19 @@ def test_ones_own_photographs_are_refused(converted: Converted, setup: Path, key
     assert train(["config.json", *flags(**{key: converted.files["own"]})]) == 2
     assert f"{key}: {converted.files['own']} says that nobody knows where its people look" in capsys.readouterr().err
     assert not (setup / "run").exists()
+
+
+def test_the_documented_lines_make_groups_of_days_and_sessions(converted: Converted, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for name, key in (("mpii", rb"(p\d+/day\d+)/"), ("eyediap", rb"(.*_S/\w+)/")):
+        path = Path(shutil.copy(converted.files[name], tmp_path))
+        exec(lines.replace("data/MPIIGaze_128.h5", str(path)), {})
+        with h5py.File(path) as file:
+            sessions = [re.match(key, sample)[1] for person in file.values() for sample in person["name"]]  # type: ignore[index]
+        data = GazeDataset(path)
+        groups = data.groups()
+        assert groups is not None and len(groups) == len(sessions)
+        same = (groups[:, None] == groups) & (data.person_of[:, None] == data.person_of)
+        assert (same == (np.array(sessions)[:, None] == np.array(sessions))).all()
+        assert preprocess(["verify", str(path), "--quiet"]) == 0

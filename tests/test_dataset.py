@@ -272,6 +272,57 @@ def test_layout_errors_name_file_person_found_and_expected(
     assert len(GazeDataset(path, persons=["p00"])) == 2  # only the persons asked for matter
 
 
+# Groups
+
+
+def write_groups(path: Path, **groups: Any) -> Path:
+    with h5py.File(path, "r+") as file:
+        for person, values in groups.items():
+            file[person]["group"] = values
+    return path
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.uint64])
+def test_groups_are_those_of_the_persons_that_are_read(tmp_path: Path, kind: type):
+    path = write_file(tmp_path / "data.h5", p00=2, p01=3, p02=1)
+    assert GazeDataset(path).groups() is None
+    write_groups(path, p00=np.array([7, 7], kind), p01=np.array([0, 1, 0], kind), p02=np.array([4], kind))
+    groups = GazeDataset(path, persons=["p02", "p01"]).groups()
+    assert groups is not None and groups.dtype == np.int64 and groups.tolist() == [4, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (np.zeros(3), r"group is float64 of shape \(3,\), expected integers \(N,\): one number for what shares"),
+        (np.zeros((3, 1), int), r"group is int64 of shape \(3, 1\), expected integers \(N,\)"),
+        (np.zeros(2, int), "3 pixels, 3 labels, 2 group, expected as many of each"),
+        (b"day01", r"group is object of shape \(\), expected integers"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(tmp_path: Path, group: Any, message: str):
+    path = write_groups(write_file(tmp_path / "data.h5", p00=2, p01=3), p00=np.zeros(2, int), p01=group)
+    with pytest.raises(UserError, match=f"(?s)data.h5: not the expected.*person 'p01': {message}"):
+        GazeDataset(path)
+
+
+def test_groups_of_some_persons_only_are_refused(tmp_path: Path):
+    path = write_groups(write_file(tmp_path / "data.h5", p00=2, p01=3, p02=1), p01=np.zeros(3, int))
+    with pytest.raises(UserError, match="persons without a data set 'group', which others have: 'p00', 'p02'"):
+        GazeDataset(path)
+    assert GazeDataset(path, persons=["p01"]).has_groups and not GazeDataset(path, persons=["p00"]).has_groups
+
+
+def test_pairs_of_a_file_are_drawn_within_its_groups_by_any_number_of_workers(tmp_path: Path):
+    path = write_groups(write_file(tmp_path / "data.h5", p00=4, p01=6), p00=[0, 1, 0, 1], p01=[2, 2, 0, 0, 1, 1])
+    data = GazeDataset(path)
+    sampler = PairSampler(data, batch_size=5, seed=1, num_steps=6, within_group=1.0)
+    partner = {0: 2, 2: 0, 1: 3, 3: 1, **{i: i ^ 1 for i in range(4, 10)}}
+    assert all(partner[a] == b for batch in sampler for a, b in batch)
+    alone, helped = (list(DataLoader(data, batch_sampler=sampler, num_workers=n)) for n in (0, 2))
+    assert all(torch.equal(u["image_b"], v["image_b"]) for u, v in zip(alone, helped, strict=True))
+
+
 def test_empty_person(tmp_path: Path):
     with pytest.raises(UserError, match="person 'p01': no samples, expected at least 1"):
         GazeDataset(write_file(tmp_path / "data.h5", p00=2, p01=0))

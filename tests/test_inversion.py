@@ -177,6 +177,7 @@ def test_without_an_estimator_nothing_is_generated_and_labels_cannot_be_replaced
 def test_pairs_samplers_and_loader_processes_take_it_for_a_data_set(data: AlignedDataset, folder: Path) -> None:
     inverted = InvertedDataset(data, folder)
     assert np.array_equal(evaluation_pairs(inverted, seed=1), evaluation_pairs(data, seed=1))
+    assert inverted.groups() is data.groups() is None
     pair = inverted[8, 11]
     for index, suffix in ((8, "_a"), (11, "_b")):
         entry = inverted[index]

@@ -19,7 +19,7 @@ from preprocess.synthetic.domains import DOMAINS, draw_pose
 from preprocess.synthetic.drawn.head import Person, build_person
 from preprocess.synthetic.drawn.person import draw_identity, without_extras
 from preprocess.synthetic.drawn.render import render
-from preprocess.synthetic.samples import Style, render_person
+from preprocess.synthetic.samples import LOOKS, Style, render_person
 from preprocess.synthetic.scene import (
     Scene,
     direction_to_pitchyaw,
@@ -324,3 +324,41 @@ def test_an_embedded_data_set_of_another_size_is_used_and_said(
     assert "was made with" not in capsys.readouterr().out
     sources.make_missing_data(config.model_copy(update={"synthetic_persons": 7}))
     assert "was made with synthetic_persons 6, not 7; it is used as it is" in capsys.readouterr().out
+
+
+def test_an_embedded_data_set_is_made_and_known_by_its_look_groups_and_framing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOOKS, "rendered", replace(LOOKS["drawn"], group_size=2, framing="detected"))
+    monkeypatch.setattr(synthetic, "cpus", lambda: 1)  # processes of their own would not know this look
+    path = tmp_path / "GazeCapture_64.h5"
+    small = {"gazecapture_file": str(path), "synthetic_persons": 6, "synthetic_samples": 3}
+    rendered = Config(synthetic_data=True, synthetic_look="rendered", **small)
+    sources.make_missing_data(rendered)
+    with h5py.File(path) as file:
+        assert {name: file.attrs[name] for name in ("look", "group_size", "framing")} == {
+            "look": "rendered", "group_size": 2, "framing": "detected",
+        }  # fmt: skip
+        assert file["00000/group"][()].tolist() == [0, 0, 1]
+    capsys.readouterr()
+    for own in ({}, {"synthetic_group_size": 2, "synthetic_framing": "detected"}):
+        sources.make_missing_data(rendered.model_copy(update=own))
+        assert capsys.readouterr().out == ""
+    sources.make_missing_data(rendered.model_copy(update={"synthetic_group_size": 1, "synthetic_framing": "exact"}))
+    said = "was made with synthetic_group_size 2, not 1, synthetic_framing detected, not exact; it is used"
+    assert said in capsys.readouterr().out
+
+
+def test_a_file_that_does_not_say_its_look_is_of_drawn_faces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"synthetic_data": True, "synthetic_persons": 6, "synthetic_samples": 2}
+    config = Config(gazecapture_file=str(tmp_path / "GazeCapture_64.h5"), **small)
+    sources.make_missing_data(config)
+    explicit = {"synthetic_look": "drawn", "synthetic_group_size": 1, "synthetic_framing": "exact"}
+    sources.make_missing_data(config.model_copy(update=explicit))
+    assert "was made with" not in capsys.readouterr().out
+    monkeypatch.setitem(LOOKS, "rendered", replace(LOOKS["drawn"], group_size=6))
+    sources.make_missing_data(config.model_copy(update={"synthetic_look": "rendered"}))
+    said = "was made with synthetic_look drawn, not rendered, synthetic_group_size 1, not 6; it is used as it is"
+    assert said in capsys.readouterr().out

@@ -111,6 +111,41 @@ def test_resuming_equals_an_uninterrupted_run_and_workers_change_nothing(setup: 
     assert equal(final_weights(setup / "run"), final_weights(setup / "parts"))
 
 
+def add_groups(path: Path, numbers: list[int]) -> None:
+    with h5py.File(path, "r+") as file:
+        for person in file.values():
+            person["group"] = numbers
+
+
+def test_a_run_with_pairs_within_groups_resumes_to_the_same_weights(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_groups(setup / "gc.h5", [0, 1, 1, 2, 2, 2])
+    within = ["config.json", "--pairs-within-group", "0.5", "--eval-pairs-within-group"]
+    assert main([*within, "--save-path", "parts"]) == 0
+    printed = capsys.readouterr().out
+    for dataset, numbers in (("gc/train", "2 of 12"), ("gc/test", "1 of 6")):
+        assert printed.count(f"{dataset}: {numbers} images are the only ones of their groups; their partners are") == 1
+    assert "partners" in (setup / "parts" / "report" / "6" / "report.md").read_text(encoding="utf-8")
+    assert main(["config.json"]) == 0
+    assert not equal(final_weights(setup / "run"), final_weights(setup / "parts"))
+    whole = final_weights(setup / "parts")
+    for step in (4, 6):
+        (setup / "parts" / "checkpoints" / f"{step}.pt").unlink()
+    assert main([*within, "--save-path", "parts", "--num-data-loaders", "2"]) == 0
+    assert equal(final_weights(setup / "parts"), whole)
+
+
+def test_pairs_within_groups_that_the_file_does_not_have_end_the_run_before_it_starts(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config.json", "--pairs-within-group", "1"]) == 2
+    assert "gc.h5: no data sets 'group' in it, but pairs_within_group is 1. Set it to 0" in capsys.readouterr().err
+    assert not (setup / "run").exists()
+    assert main(["config.json", "--eval-pairs-within-group", "--num-training-steps", "1"]) == 0
+    assert "gc/test: no groups in it; partners are any other images of the person." in capsys.readouterr().out
+
+
 def test_a_finished_run_is_not_trained_again_but_evaluated(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config.json"]) == 0
     before = (setup / "run" / "checkpoints" / "6.pt").read_bytes()

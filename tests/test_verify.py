@@ -50,7 +50,44 @@ def failed(path: Path, **options: object) -> list[str]:
     return [name for name, (level, _) in levels(path, **options).items() if level == "FAIL"]
 
 
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files whose samples come in groups, as detected landmarks would place them."""
+    out = tmp_path_factory.mktemp("grouped")
+    sizes = {"persons": 4, "samples": 5, "image_size": 64, "aligned_size": 64, "group_size": 2}
+    make_dataset(out, seed=1, framing="detected", workers=1, progress=False, **sizes)
+    return out
+
+
 # verify
+
+
+@pytest.mark.parametrize("name", ["GazeCapture_64", "GazeCapture_aligned_64"])
+def test_groups_are_counted_and_shown(grouped: Path, name: str, tmp_path: Path):
+    expected = "12 of 1 to 2 images, 3 a person; 4 images are the only ones of their groups"
+    assert levels(grouped / f"{name}.h5")["groups"] == ("note", " " + expected)
+    make_page(grouped / f"{name}.h5", tmp_path / "page.html", persons=1, columns=2)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(
+        part in page for part in (expected, "<td>framing</td><td>detected</td>", "<td>group_size</td><td>2</td>")
+    )
+
+
+def test_a_file_without_groups_has_none_to_check(folder: Path, tmp_path: Path):
+    assert "groups" not in levels(folder / "GazeCapture_64.h5")
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path))
+    with h5py.File(path, "a") as file:
+        for person in file.values():
+            person["group"] = [0, 0, 0, 1, 1, 1]
+    assert levels(path)["groups"] == ("ok", " 8 of 3 images, 2 a person")
+
+
+def test_the_look_is_named_where_nothing_is_published(folder: Path, tmp_path: Path):
+    path = Path(shutil.copy(folder / "GazeCapture_64.h5", tmp_path))
+    assert "drawn faces" in levels(path)["published"][1]
+    with h5py.File(path, "a") as file:
+        file.attrs["look"] = "rendered"
+    assert "rendered faces" in levels(path)["published"][1]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +162,14 @@ def changed_split(file: h5py.File) -> None:
     file.attrs.update({"split": json.dumps({"train": ["00000"]}), "split_sha256": "0" * 64})
 
 
+def half_a_group(file: h5py.File) -> None:
+    file["00001"]["group"] = np.arange(6.0)
+
+
+def groups_of_one(file: h5py.File) -> None:
+    file["00001"]["group"] = np.arange(6)
+
+
 def person_gone(file: h5py.File) -> None:
     file.attrs["num_samples"] = 24
     del file["00002"]
@@ -146,6 +191,8 @@ DAMAGES = (
     (leaking, "split", "1 persons in more than one part, such as '00001'"),
     (changed_split, "split", "its hash is another"),
     (person_gone, "num_samples", "24 said, 18 there"),
+    (half_a_group, "layout", "'00001': group is float64 of shape (6,), expected integers (N,)"),
+    (groups_of_one, "groups", "persons without a data set 'group', which others have: '00000', '00002', '00003'"),
 )
 
 
@@ -380,6 +427,16 @@ def test_files_are_joined_and_persons_chosen(folder: Path, tmp_path: Path):
     assert_same(
         contents(tmp_path / "two.h5"), {k: v for k, v in expected.items() if k.split("/")[0] in ("00002", "p01")}
     )
+
+
+def test_groups_are_carried_along(grouped: Path, folder: Path, tmp_path: Path):
+    source, out = grouped / "GazeCapture_aligned_64.h5", tmp_path / "out.h5"
+    convert([source], out, persons=["00001", "00003"], storage=Storage("lzf", 4, 2), progress=False)
+    groups = AlignedDataset(out).groups()
+    assert groups is not None and groups.tolist() == [0, 0, 1, 1, 2] * 2
+    assert_same(contents(out), {k: v for k, v in contents(source).items() if k[:5] in ("00001", "00003")})
+    with pytest.raises(UserError, match="persons differ in what they hold"):
+        convert([grouped / "MPIIGaze_64.h5", folder / "GazeCapture_64.h5"], out, overwrite=True, progress=False)
 
 
 def test_persons_of_a_part_of_a_split(folder: Path, tmp_path: Path):

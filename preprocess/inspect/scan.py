@@ -13,7 +13,17 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from core.hdf5 import ALIGNMENT, FACES, DamagedFile, layout_problems, open_hdf5, persons_in, read_attributes, reading
+from core.hdf5 import (
+    ALIGNMENT,
+    FACES,
+    GROUPS,
+    DamagedFile,
+    layout_problems,
+    open_hdf5,
+    persons_in,
+    read_attributes,
+    reading,
+)
 from preprocess.face_model import GENERIC
 from preprocess.normalization import ST_ED, apply_homography, label_to_rotation
 
@@ -39,6 +49,7 @@ class Scan:
     counts: images by person.  labels: (N, 8) radians, nan where there are but four.  owner: (N,) person of each.
     The rest is of the images looked at, `rows` among the N: hash, deviation, black part, red minus blue in the middle.
     points_off: (N,) pixels of the patch between an aligned face's points and those of a generic head; else empty.
+    group_sizes: samples in each group of a person, by person; only those that have groups.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -52,6 +63,7 @@ class Scan:
     images: ndarray = field(default_factory=lambda: np.empty((0, 4)))
     hashes: ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
     points_off: ndarray = field(default_factory=lambda: np.empty(0))
+    group_sizes: dict[str, ndarray] = field(default_factory=dict)
 
     @property
     def is_aligned(self) -> bool:
@@ -86,7 +98,7 @@ class _Person:
 
 def person_problems(group: object, is_aligned: bool = False) -> list[str]:
     """What is wrong with the layout of one person's group. Raises UserError if a filter is not installed."""
-    problems = layout_problems(group, FACES | ALIGNMENT if is_aligned else FACES)
+    problems = layout_problems(group, FACES | ALIGNMENT if is_aligned else FACES, GROUPS)
     if not isinstance(group, h5py.Group) or problems:
         return problems
     lengths = {name: len(data) for name, data in group.items() if isinstance(data, h5py.Dataset) and data.ndim}
@@ -131,6 +143,8 @@ def scan_file(path: str | Path, per_person: int | None = None, progress: bool = 
                         scan.counts[name] = len(group["pixels"])
                         scan.sizes.add(group["pixels"].shape[1])
                         scan.chunk_rows.add((group["pixels"].chunks or (1,))[0])
+                        if isinstance(group.get("group"), h5py.Dataset):
+                            scan.group_sizes[name] = np.unique(group["group"][()], return_counts=True)[1]
             except DamagedFile as error:
                 problems = [f"cannot be read ({error.__cause__})"]
             scan.problems += [f"{name!r}: {problem}" for problem in problems]

@@ -43,7 +43,7 @@ def verify(
     scan = scan_file(path, per_person, progress)
     checks = [_layout(scan), *_attributes(scan)]
     if scan.counts:
-        checks += _count_and_split(scan)
+        checks += [*_count_and_split(scan), *_groups(scan)]
         checks += _labels(scan)
         if checks[-1].name != "range":  # what follows takes the labels for angles
             checks += [*_eyes(scan), *_statistics(scan, dataset)]
@@ -127,6 +127,24 @@ def _count_and_split(scan: Scan) -> Iterator[Check]:
         yield Check("split", "note" if none else "ok", found + (f", {none} persons in no part" if none else ""))
 
 
+def _groups(scan: Scan) -> Iterator[Check]:
+    """Samples that share all but gaze and head, where the file says which."""
+    if not scan.group_sizes:
+        return
+    without = [person for person in scan.persons if person not in scan.group_sizes]
+    if without:
+        few = ", ".join(map(repr, without[:3])) + ", ..." * (len(without) > 3)
+        yield Check("groups", "FAIL", f"persons without a data set 'group', which others have: {few}")
+        return
+    sizes = np.concatenate(list(scan.group_sizes.values()))
+    low, high, alone = sizes.min(), sizes.max(), int((sizes == 1).sum())
+    found = f"{len(sizes):,} of {high}" if low == high else f"{len(sizes):,} of {low} to {high}"
+    found += f" images, {len(sizes) / len(scan.counts):.3g} a person"
+    if alone:
+        found += f"; {alone:,} images are the only ones of their groups"
+    yield Check("groups", "note" if alone else "ok", found)
+
+
 def _share(bad: ndarray) -> str:
     return f"{int(bad.sum()):,} of {len(bad):,}"
 
@@ -190,7 +208,8 @@ def _statistics(scan: Scan, dataset: str | None) -> Iterator[Check]:
     name = dataset or scan.attributes.get("dataset")
     known = find_published(name)
     if dataset is None and scan.attributes.get("synthetic"):
-        yield Check("published", "note", "drawn faces: nothing is published to compare with")
+        look = scan.attributes.get("look", "drawn")
+        yield Check("published", "note", f"{look} faces: nothing is published to compare with")
     elif known is None:
         given = "not said (--dataset)" if name is None else f"{name!r}, of which nothing is known here"
         yield Check("published", "note", f"data set {given}")

@@ -2,6 +2,7 @@
 
 `python -m preprocess synthetic --out DIR` makes a training file, three files with other statistics for a
 full offline evaluation, a person split and a contact sheet. Labels are as `preprocess/normalization.py` has them.
+Where samples come in groups, `group` (N,) int32 has the number of each sample's.
 
 With `--aligned S` each file NAME_128.h5 of patches comes with NAME_aligned_S.h5: FFHQ-aligned faces of the same
 samples, in the same groups and order, as seen by an un-normalised camera at the same place. A group holds
