@@ -14,10 +14,20 @@ from preprocess.normalization import label_to_rotation, label_to_vector, vector_
 
 IRISES = (slice(468, 473), slice(473, 478))  # FaceMesh's points: the middle and four around it; image left first
 CORNERS = ((33, 133), (362, 263))
+LIDS = ((159, 145), (386, 374))  # the middle of the upper and of the lower lid
 LIMBUS = 10.7  # mm from the eye's centre of rotation to the plane of the limbus, which bounds the iris
 # From the middle of an eye's corners to its centre of rotation, mm in the head's frame: the cornea's front lies about
 # 8 mm before that middle and 13.5 before the centre, and a pupil that looks straight ahead about 2 mm above it.
 FROM_CORNERS = np.array([0.0, -2.0, 5.0])
+CLOSED = 0.18  # of an eye's width; with less between the lids the irises are guessed, as in a blink
+
+
+def lids_apart(mesh: ndarray) -> float:
+    """How far the eyes are open, as a part of their width, the mean of both."""
+    heights, widths = (
+        np.linalg.norm(mesh[a] - mesh[b], axis=1) for a, b in (np.transpose(LIDS), np.transpose(CORNERS))
+    )
+    return float((heights / widths).mean())
 
 
 def eye_points(mesh: ndarray) -> tuple[ndarray, ndarray]:

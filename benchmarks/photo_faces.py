@@ -16,7 +16,7 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from benchmarks.iris import eye_points, looked_at
+from benchmarks.iris import CLOSED, eye_points, lids_apart, looked_at
 from core.command import UserError
 from core.files import atomic_write
 from core.hdf5 import open_hdf5, read_attributes
@@ -46,6 +46,8 @@ def faces_of(image: ndarray, name: str, meshes: Sequence[ndarray], film: float) 
         pose = CUTTER.pose(to_68(mesh), face_name, camera_matrix)
         if isinstance(pose, LeftOut):
             yield pose
+        elif lids_apart(mesh) < CLOSED:
+            yield LeftOut(face_name, "eyes closed")
         else:
             target = looked_at(mesh, pose, camera_matrix)
             yield CUTTER.cut(image, face_name, camera_matrix, pose, target)

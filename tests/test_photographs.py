@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from benchmarks import photo_faces, photographs
 from benchmarks.agreement import AIMS, Agreement, Aim, agreement, agreements, is_met, quantities, table
-from benchmarks.iris import CORNERS, FROM_CORNERS, IRISES, LIMBUS, eye_in_head, looked_at
+from benchmarks.iris import CLOSED, CORNERS, FROM_CORNERS, IRISES, LIDS, LIMBUS, eye_in_head, lids_apart, looked_at
 from benchmarks.photo_faces import Faces, made_from, read_faces
 from benchmarks.photo_sheet import draw_arrow
 from core.command import UserError
@@ -70,6 +70,15 @@ def test_an_iris_off_its_ball_counts_as_on_the_rim():
     mesh = made_up_mesh(pose, np.zeros(2), 600.0)
     mesh[468:, 0] -= 60
     assert np.isfinite(looked_at(mesh, pose, CAMERA)).all()
+
+
+def test_closed_eyes_are_known_by_their_lids():
+    mesh = np.zeros((478, 2))
+    for (outer, inner), (upper, lower) in zip(CORNERS, LIDS, strict=True):
+        mesh[[outer, inner, upper, lower]] = [[0, 0], [20, 0], [10, -4], [10, 2]]
+    assert lids_apart(mesh) == pytest.approx(0.3)
+    mesh[[upper for upper, _ in LIDS]] = [10, 1]
+    assert lids_apart(mesh) < CLOSED
 
 
 def test_eye_in_head_is_the_gaze_in_the_frame_of_the_head():
