@@ -71,6 +71,18 @@ def photo_camera(shape: tuple[int, ...], focal: float | None, film: float) -> tu
     return np.array([[pixels, 0, width / 2 - 0.5], [0, pixels, height / 2 - 0.5], [0, 0, 1]]), source
 
 
+def open_photograph(folder: Path, name: str) -> tuple[ndarray, float] | LeftOut:
+    """The upright image, RGB uint8, and its focal length in mm as on 35 mm film, 0 if not known."""
+    path = folder / name
+    if path.suffix.lower() in UNREADABLE:
+        return LeftOut(name, "format cannot be read", "save it as JPEG or PNG", damaged=True)
+    image = read_image(path, name)
+    if isinstance(image, LeftOut):
+        return image
+    orientation, film = read_exif(path, ORIENTATION, FOCAL_35MM)
+    return upright(image, int(orientation)), film
+
+
 @dataclass(frozen=True)
 class Photographs:
     """Converts a person's photographs.
@@ -87,19 +99,8 @@ class Photographs:
     def __call__(self, person: str) -> Iterator[Sample | LeftOut]:
         """The samples of a person, by name; a second face of NAME is NAME#2."""
         for name in self.names[person]:
-            opened = self._open(name)
+            opened = open_photograph(self.folder, name)
             yield from [opened] if isinstance(opened, LeftOut) else self._faces(name, *opened)
-
-    def _open(self, name: str) -> tuple[ndarray, float] | LeftOut:
-        """The upright image, and its focal length in mm as on 35 mm film, 0 if not known."""
-        path = self.folder / name
-        if path.suffix.lower() in UNREADABLE:
-            return LeftOut(name, "format cannot be read", "save it as JPEG or PNG", damaged=True)
-        image = read_image(path, name)
-        if isinstance(image, LeftOut):
-            return image
-        orientation, film = read_exif(path, ORIENTATION, FOCAL_35MM)
-        return upright(image, int(orientation)), film
 
     def _faces(self, name: str, image: ndarray, film: float) -> Iterator[Sample | LeftOut]:
         faces = self.cutter.find_faces(image, name)
