@@ -6,6 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
+from preprocess.synthetic.rendered.beard import displacement
 from preprocess.synthetic.rendered.frame import fit_generic
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
@@ -63,6 +64,9 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
+    raised = displacement(traits.beard)
+    if raised is not None:
+        vertices += raised[:, None] * corner_normals(mesh, vertices)
     spheres = _spheres(mesh, vertices)
     reach = np.hypot(LIMBUS, traits.iris_radius)
     eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
