@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.anatomy import LIMBUS_DISTANCE
 from preprocess.synthetic.rendered.light import unit
-from preprocess.synthetic.rendered.person import LIMBUS, Person
+from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import DISTANCE, View
 
@@ -89,8 +90,8 @@ def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye
     traits = person.traits
     axis = (view.rotation @ view.pupil_axes[eye]).astype(np.float32)
     centre = view.to_camera(person.eyes[eye]).astype(np.float32)
-    meet = (centre @ axis + np.float32(LIMBUS)) / cv2.transform(rays, axis[None])
-    across = rays * meet[..., None] - (centre + np.float32(LIMBUS) * axis)
+    meet = (centre @ axis + np.float32(LIMBUS_DISTANCE)) / cv2.transform(rays, axis[None])
+    across = rays * meet[..., None] - (centre + np.float32(LIMBUS_DISTANCE) * axis)
     radius = np.sqrt(cv2.transform(across * across, np.ones((1, 3)))) / np.float32(traits.iris_radius)
     head = normal @ view.rotation.astype(np.float32)  # in the head frame
     side = (-1.0, 1.0)[eye]

@@ -16,7 +16,9 @@ _EYE = {
     -1.0: (36, 37, 38, 39, 40, 41),
     1.0: (45, 44, 43, 42, 47, 46),
 }  # outer corner, upper lid, inner corner, lower lid
-_MEAN = {f"macro/{race}-{sex}-young": 1 / 6 for race in ("african", "asian", "caucasian") for sex in ("female", "male")}
+MEAN_HEAD = {
+    f"macro/{race}-{sex}-young": 1 / 6 for race in ("african", "asian", "caucasian") for sex in ("female", "male")
+}
 # Where a detector of landmarks (MediaPipe) finds those that poses are made from: median over 24 frontal renders,
 # both sides averaged, mm on the mean head about the middle of its eyes; for image left, x of the other side negative.
 _DETECTED = {
@@ -31,13 +33,13 @@ _MIRRORED = {31: 35, 32: 34, 36: 45, 39: 42}
 def landmark_vertices() -> ndarray:
     """(68,) vertices of iBUG's landmarks; -1 but for nose, eyes, corners of the mouth and chin."""
     mesh = load_mesh()
-    points = mesh.shaped(_MEAN)
+    points = mesh.shaped(MEAN_HEAD)
     points = points - points[mesh.eyes].mean(axis=(0, 1))
     found = np.full(68, -1)
     for side, names in _EYE.items():
-        rim = _shared(mesh, "skin", "socket")
+        rim = shared_vertices(mesh, "skin", "socket")
         _mark_eye(found, points, rim[points[rim, 0] * side > 0], side, names)
-    lips = _shared(mesh, "skin", "mouth")
+    lips = shared_vertices(mesh, "skin", "mouth")
     found[[48, 54]] = lips[np.argmin(points[lips, 0])], lips[np.argmax(points[lips, 0])]
     skin = np.unique(mesh.corner_vertex[mesh.triangles[mesh.part == PARTS.index("skin")]])
     middle = skin[np.abs(points[skin, 0]) < 0.2]
@@ -49,7 +51,7 @@ def landmark_vertices() -> ndarray:
     return found
 
 
-def _shared(mesh: Mesh, one: str, other: str) -> ndarray:
+def shared_vertices(mesh: Mesh, one: str, other: str) -> ndarray:
     """Vertices that two parts share."""
     of = [mesh.corner_vertex[mesh.triangles[mesh.part == PARTS.index(part)]].ravel() for part in (one, other)]
     return np.intersect1d(*of)

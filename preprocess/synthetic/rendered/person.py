@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.anatomy import LIMBUS_DISTANCE, draw_kappa
 from preprocess.synthetic.rendered.assets import LASHES, Mesh, load_mesh, normals
+from preprocess.synthetic.rendered.beard import displacement
 from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
@@ -34,9 +36,6 @@ class Person:
     opening: float
 
 
-LIMBUS = 10.7  # mm from where an eye turns about to the rim of its iris
-
-
 def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
     """(2, 4): centres and radii of the mesh's eyes."""
     points = vertices[mesh.eyes]
@@ -52,21 +51,24 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
+    faces = mesh.corner_vertex[mesh.triangles[~np.isin(mesh.part, LASHES)]]
+    raised = displacement(traits.beard)
+    if raised is not None:
+        vertices += raised[:, None] * normals(vertices, faces)
     spheres = _spheres(mesh, vertices)
-    reach = np.hypot(LIMBUS, traits.iris_radius)
+    reach = np.hypot(LIMBUS_DISTANCE, traits.iris_radius)
     eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
-    kappa = np.deg2rad([4.0 + 1.2 * rng.normal(), 1.0 + 0.5 * rng.normal()])
     lids = landmark_vertices()
     opening = float(vertices[lids[[40, 41, 46, 47]], 1].mean() - vertices[lids[[37, 38, 43, 44]], 1].mean())
     return Person(
         traits,
         vertices,
-        normals(vertices, mesh.corner_vertex[mesh.triangles[~np.isin(mesh.part, LASHES)]]),
+        normals(vertices, faces),
         spheres,
         eyes,
         turn,
         paint_atlas(traits),
-        (float(kappa[0]), float(kappa[1])),
+        draw_kappa(rng),
         opening,
     )
 

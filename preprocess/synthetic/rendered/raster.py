@@ -43,6 +43,14 @@ class Surface:
             picture += c[i].take(self.triangle)
         return result
 
+    def at(self, values: ndarray, pixels: tuple[ndarray, ndarray]) -> ndarray:
+        """(k, n): the same at n pixels alone, given as rows and columns."""
+        triangle = self.triangle[pixels]
+        ends = values[:, self.corners[:, triangle]]
+        a, b, c = (plane[:, triangle] for plane in self.planes)
+        weights = a * pixels[1].astype(np.float32) + b * pixels[0].astype(np.float32) + c
+        return (weights * ends).sum(axis=1)
+
 
 def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarray, size: int, near: float) -> Surface:
     """The nearest front-facing triangle of each pixel.

@@ -12,6 +12,7 @@ from preprocess.synthetic.rendered.assets import LASHES, load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
+from preprocess.synthetic.rendered.lashes import lash_places
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
 from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.raster import Surface, rasterize
@@ -65,14 +66,19 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     normal /= np.sqrt((normal * normal).sum(axis=0)) + np.float32(1e-6)
     picture = shade(np.stack([r, g, b]), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
-    _paint_lashes(picture, depth, vertices, view)
+    _paint_lashes(picture, depth, vertices, person, view)
     return np.where(seen, picture, backdrop.transpose(2, 0, 1)).transpose(1, 2, 0)
 
 
-def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, view: View) -> None:
+def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: Person, view: View) -> None:
     surface = _seen(vertices, _solid_and_lashes()[1], view)
-    near = surface.seen & (surface.depth < depth + 0.5)
-    picture[:, near] *= np.float32(0.35)
+    near = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
+    if not len(near[0]):
+        return
+    column, row = surface.at(lash_places(), near)
+    colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)[:, 0].astype(np.float32) * np.float32(1 / 255)
+    hair = colour[:, :3].T ** 2
+    picture[:, *near] += (hair - picture[:, *near]) * colour[:, 3]
 
 
 def patch(person: Person, scene: RenderedScene, size: int) -> ndarray:
