@@ -7,6 +7,7 @@ from numpy import ndarray
 
 from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
 from preprocess.synthetic.rendered.frame import fit_generic
+from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
@@ -21,7 +22,7 @@ class Person:
     spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) uint8, colour on a square-root scale, and gloss.
-    kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
+    kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.  glasses: as they sit, if any are worn.
     """
 
     traits: Traits
@@ -32,6 +33,7 @@ class Person:
     turn: ndarray
     atlas: ndarray
     kappa: tuple[float, float]
+    glasses: Worn | None = None
 
 
 def corner_normals(mesh: Mesh, vertices: ndarray) -> ndarray:
@@ -76,6 +78,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         turn,
         paint_atlas(traits),
         (float(kappa[0]), float(kappa[1])),
+        traits.glasses and fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed),
     )
 
 
