@@ -24,7 +24,7 @@ SHAPES = {
     "aviator": (2.5, 0.86, 0.16, 0.10, 0.0),
     "cat-eye": (2.8, 0.70, 0.10, 0.0, 0.22),
 }
-_METALS = ((0.50, 0.50, 0.52), (0.62, 0.47, 0.24), (0.12, 0.12, 0.13), (0.03, 0.03, 0.035), (0.55, 0.36, 0.29))
+_METALS = ((0.20, 0.20, 0.21), (0.30, 0.20, 0.09), (0.08, 0.08, 0.085), (0.02, 0.02, 0.022), (0.28, 0.16, 0.12))
 _ACETATES = ((0.010, 0.010, 0.011), (0.012, 0.02, 0.06), (0.10, 0.015, 0.02), (0.03, 0.06, 0.035), (0.07, 0.035, 0.02))
 _COATINGS = ((0.35, 1.0, 0.5), (0.6, 0.45, 1.0), (0.4, 0.6, 1.0))
 LEFT, TOP, WIDE, HIGH = 5.0, 34.0, 80.0, 68.0  # mm of the sheet that are kept: u from -LEFT, v from -TOP
@@ -64,7 +64,7 @@ class Worn:
     """Glasses on a head.
 
     rotation (3, 3) and origin (3,): the sheet's frame to the head's; the sheet is w = bend u^2, w into the head.
-    centre: (u, v) of a lens.  extent: u and v, low and high, of the front and most of its shadow.
+    centre: u of a lens.  extent: of the front: u, and v from and to.
     front: (rows, columns, 4) float32 over the sheet: distance to the frame and to the lens, mm, negative inside, and
     how the frame's surface leans (u, v).  tone: (rows, columns) float32, lightness of the frame's colour.
     temples: (2, n, 3) middle lines from the hinges to the ears, head frame, image left first.
@@ -74,8 +74,8 @@ class Worn:
     rotation: ndarray
     origin: ndarray
     bend: float
-    centre: tuple[float, float]
-    extent: tuple[float, float, float, float]
+    centre: float
+    extent: tuple[float, float, float]
     front: ndarray
     tone: ndarray
     temples: ndarray
@@ -89,7 +89,7 @@ def draw_glasses(rng: np.random.Generator, age: float) -> Glasses | None:
     """A pair for one person in four, more often for the old. age: 0 young to 1 old."""
     if rng.random() > 0.15 + 0.24 * age:
         return None
-    finish = _choose(rng, {"acetate": 0.42, "tortoise": 0.17, "clear": 0.07, "metal": 0.34})
+    finish = _choose(rng, {"acetate": 0.42, "tortoise": 0.17, "clear": 0.05, "metal": 0.36})
     metal = finish == "metal"
     rim = _choose(rng, {"full": 0.55, "half": 0.25, "none": 0.2}) if metal else "full"
     common = {"round": 0.14, "panto": 0.16, "oval": 0.14, "rectangular": 0.28, "square": 0.2, "cat-eye": 0.04}
@@ -227,9 +227,10 @@ def fit_glasses(style: Glasses, vertices: ndarray, spheres: ndarray, seed: int) 
     origin[2] -= max(gap + 10.0, 0.0) + min(gap + 20.0, 0.0)  # neither on the lashes nor far out on a long nose
     hinges = (np.array([[-hinge[0], hinge[1], bend * hinge[0] ** 2], [hinge[0], hinge[1], bend * hinge[0] ** 2]])) @ turn.T
     temples = np.stack([_side_of_the_head(skin, s, h + origin) for s, h in zip((-1.0, 1.0), hinges, strict=True)])
-    extent = (float(-high[0] - 9), float(high[0]) + 9, float(low[1]) - 8, float(high[1]) + 18)
+    margin = 1.6 * style.rim_width + 0.5
+    extent = (hinge[0] + 1.0, float(low[1]) - margin, float(high[1]) + margin)
     tone = _tone(style, np.random.default_rng([seed, 5]), front.shape[:2])
-    return Worn(style, turn, origin, bend, (eye_x, 0.0), extent, front, tone, temples)
+    return Worn(style, turn, origin, bend, eye_x, extent, front, tone, temples)
 
 
 def _turn(style: Glasses) -> ndarray:

@@ -71,7 +71,8 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
     _paint_lashes(picture, depth, vertices, view)
     picture = np.where(seen, picture, backdrop.transpose(2, 0, 1))
-    paint_glasses(picture, depth, lit, person.glasses, scene, view)
+    if person.glasses:
+        paint_glasses(picture, depth, lit, person.glasses, scene, view)
     return picture.transpose(1, 2, 0)
 
 
