@@ -9,6 +9,7 @@ from preprocess.synthetic.anatomy import LIMBUS_DISTANCE, draw_kappa
 from preprocess.synthetic.rendered.assets import LASHES, Mesh, load_mesh, normals
 from preprocess.synthetic.rendered.beard import displacement
 from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
+from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
@@ -23,6 +24,7 @@ class Person:
     atlas: (rows, columns, 4) uint8, colour on a square-root scale, and gloss.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
     opening: of the neutral eyes between their lids, mm.
+    glasses: as they sit, if any are worn.
     """
 
     traits: Traits
@@ -34,6 +36,7 @@ class Person:
     atlas: ndarray
     kappa: tuple[float, float]
     opening: float
+    glasses: Worn | None = None
 
 
 def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
@@ -70,6 +73,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         paint_atlas(traits),
         draw_kappa(rng),
         opening,
+        traits.glasses and fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a rendered person: triangles to pixels, light, eyes, lashes, camera."""
+"""Pictures of a rendered person: triangles to pixels, light, eyes, lashes, glasses, camera."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +17,7 @@ from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, u
 from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
+from preprocess.synthetic.rendered.worn import paint_glasses
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
 NEAR, FAR = 380.0, 900.0
@@ -67,7 +68,10 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     picture = shade(np.stack([r, g, b]), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
     _paint_lashes(picture, depth, vertices, person, view)
-    return np.where(seen, picture, backdrop.transpose(2, 0, 1)).transpose(1, 2, 0)
+    picture = np.where(seen, picture, backdrop.transpose(2, 0, 1))
+    if person.glasses:
+        paint_glasses(picture, depth, lit, person.glasses, scene, view)
+    return picture.transpose(1, 2, 0)
 
 
 def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: Person, view: View) -> None:

@@ -10,6 +10,7 @@ from preprocess.synthetic.rendered.beard import Beard, draw_beard
 from preprocess.synthetic.rendered.brows import Brows, draw_brows
 from preprocess.synthetic.rendered.colours import Rgb, jitter, mix
 from preprocess.synthetic.rendered.complexion import Complexion, draw_complexion
+from preprocess.synthetic.rendered.glasses import Glasses, draw_glasses
 from preprocess.synthetic.rendered.makeup import Makeup, draw_makeup
 from preprocess.synthetic.rendered.mouth import Teeth, draw_teeth
 
@@ -69,6 +70,7 @@ class Traits:
     beard: Beard
     makeup: Makeup
     teeth: Teeth
+    glasses: Glasses | None
 
 
 @cache
@@ -158,4 +160,5 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         beard=draw_beard(rng, sex, age, hair),
         makeup=draw_makeup(rng, sex, age, skin),
         teeth=draw_teeth(rng, age),
+        glasses=draw_glasses(rng, age),
     )
