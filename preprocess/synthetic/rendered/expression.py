@@ -49,13 +49,8 @@ def draw_expression(rng: np.random.Generator, amount: float) -> Expression:
     strength, lopsided = 0.35 + 0.65 * amount, 0.15 * float(rng.normal())
     mood = rng.random()
     weights: dict[str, float] = {}
-    if mood < 0.45:  # a smile, and often teeth
-        smile = strength * rng.uniform(0.2, 1.0)
-        weights |= _both("mouthSmile", smile, lopsided) | _both("cheekSquint", 0.7 * smile)
-        weights |= _both("eyeSquint", 0.5 * smile * rng.random()) | _both("mouthDimple", 0.3 * smile * rng.random())
-        if rng.random() < 0.6:
-            weights |= _both("mouthUpperUp", 0.75 * smile) | _both("mouthLowerDown", 0.45 * smile * rng.random())
-            weights["unit/jawOpen"] = 0.3 * smile * rng.random()
+    if mood < 0.45:
+        weights |= _draw_smile(rng, strength, lopsided)
     elif mood < 0.65:  # speech
         weights["unit/jawOpen"] = strength * rng.uniform(0.02, 0.4)
         weights |= {
@@ -76,3 +71,15 @@ def draw_expression(rng: np.random.Generator, amount: float) -> Expression:
     lids = 0.14 * float(rng.normal())
     weights |= _both("eyeBlink", max(lids, 0.0)) if lids > 0 else _both("eyeWide", -1.2 * lids)
     return tuple((name, float(weight)) for name, weight in weights.items() if weight > 0.01)
+
+
+def _draw_smile(rng: np.random.Generator, strength: float, lopsided: float) -> dict[str, float]:
+    """A smile; the broader it is, the more of the teeth it shows."""
+    smile = strength * float(rng.uniform(0.15, 1.0))
+    teeth = float(np.clip(smile * rng.uniform(0.4, 1.6) - 0.2, 0, 1))
+    weights = _both("mouthSmile", min(smile, 0.45 + 0.6 * teeth), lopsided) | _both("cheekSquint", 0.7 * smile)
+    weights |= _both("eyeSquint", 0.5 * smile * rng.random()) | _both("mouthDimple", 0.3 * smile * rng.random())
+    if teeth:
+        weights |= _both("mouthUpperUp", 0.85 * teeth) | _both("mouthLowerDown", 0.5 * teeth * rng.random())
+        weights["unit/jawOpen"] = teeth * float(rng.uniform(0.05, 0.35))
+    return weights

@@ -129,8 +129,8 @@ def _glint(rays: ndarray, normal: ndarray, person: Person, scene: RenderedScene,
     to_camera = (to_camera / np.linalg.norm(to_camera)).astype(np.float32)
     shine = np.zeros(normal.shape[:2], np.float32)
     for light, strength, sharp in (
-        (scene.light, 1.3 * scene.key, 240.0),
-        (scene.fill, 1.2 * float(np.mean(scene.fill_rgb)), 160.0),
+        (scene.light, 1.5 * scene.key, 900.0),
+        (scene.fill, 1.0 * float(np.mean(scene.fill_rgb)), 350.0),
     ):
         half = unit(light) + to_camera
         spot = 0.42 * half / np.linalg.norm(half) + 0.72 * axis

@@ -73,7 +73,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         paint_atlas(traits),
         draw_kappa(rng),
         opening,
-        traits.glasses and fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed),
+        fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed) if traits.glasses else None,
     )
 
 
