@@ -13,7 +13,8 @@ def mix(a: Rgb, b: Rgb, t: float) -> Rgb:
 
 def jitter(rng: np.random.Generator, rgb: Rgb, amount: float) -> Rgb:
     """A colour near another."""
-    red, green, blue = (float(np.clip(c * (1 + amount * rng.uniform(-1, 1)), 0, 255)) for c in rgb)
+    lighter = 1 + amount * rng.uniform(-1, 1)
+    red, green, blue = (float(np.clip(c * lighter * (1 + 0.2 * amount * rng.uniform(-1, 1)), 0, 255)) for c in rgb)
     return red, green, blue
 
 
