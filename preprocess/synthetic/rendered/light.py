@@ -57,9 +57,14 @@ def occlusion(depth: ndarray, seen: ndarray, view: View) -> ndarray:
 
 
 def shade(
-    albedo: ndarray, gloss: ndarray, normal: ndarray, lit: ndarray, open_: ndarray, scene: RenderedScene
+    albedo: tuple[ndarray, ndarray, ndarray],
+    gloss: ndarray,
+    normal: ndarray,
+    lit: ndarray,
+    open_: ndarray,
+    scene: RenderedScene,
 ) -> ndarray:
-    """Linear RGB (3, S, S). albedo: (3, S, S) linear.  normal: (3, S, S) unit, camera frame.
+    """Linear RGB (3, S, S). albedo: three times (S, S), linear.  normal: (3, S, S) unit, camera frame.
 
     gloss: (S, S), 1 for skin at its shiniest.  lit, open_: key and ambient light that get there, (S, S).
     """

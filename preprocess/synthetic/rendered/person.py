@@ -21,7 +21,7 @@ class Person:
     vertices: (V, 3) float32 with a neutral face.  normals: (V, 3), outwards, not quite unit.
     spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
-    atlas: (rows, columns, 4) uint8, colour on a square-root scale, and gloss.
+    atlas: (rows, columns, 4) float32, linear colour, and gloss.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
     opening: of the neutral eyes between their lids, mm.
     glasses: as they sit, if any are worn.
@@ -70,7 +70,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         spheres,
         eyes,
         turn,
-        paint_atlas(traits),
+        (paint_atlas(traits) * np.float32(1 / 255)) ** 2,
         draw_kappa(rng),
         opening,
         fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed) if traits.glasses else None,

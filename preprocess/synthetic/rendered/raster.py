@@ -109,11 +109,14 @@ def _spread(counts: ndarray) -> tuple[ndarray, ndarray]:
 def _spans(a: ndarray, b: ndarray, c: ndarray, line: ndarray, level: ndarray, size: int) -> tuple[ndarray, ndarray]:
     """First column and number of columns in which all weights are positive. line: triangle of each row `level`."""
     low, high = np.zeros(len(line), np.float32), np.full(len(line), size - 1, np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for i in range(3):
-            slope = a[i].take(line)
-            end = (b[i].take(line) * level + c[i].take(line)) / -slope
-            np.maximum(low, end - np.float32(_EDGE), out=low, where=slope > 0)
-            np.minimum(high, end + np.float32(_EDGE), out=high, where=slope < 0)
+    level_edge = a == 0  # no end of a span: rows are between the corners anyway
+    slope = np.where(level_edge, np.float32(1), a)
+    along, start = np.where(level_edge, 0, -b / slope), np.where(level_edge, np.float32(size), -c / slope)
+    for i in range(3):
+        rises = (a[i] > 0).take(line)
+        end = along[i].take(line) * level
+        end += start[i].take(line)
+        np.maximum(low, np.where(rises, end - np.float32(_EDGE), 0), out=low)
+        np.minimum(high, np.where(rises, np.float32(size), end + np.float32(_EDGE)), out=high)
     first = np.ceil(low)
     return first, np.maximum(np.floor(high) - first + 1, 0).astype(np.int32)

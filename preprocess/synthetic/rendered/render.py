@@ -36,7 +36,9 @@ def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[nda
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
     weights = posed(scene.expression, directions, person.opening)
     moved, bent = load_mesh().moved(weights)
-    return person.vertices + moved @ person.turn.T, person.normals + bent
+    normals = person.normals + bent
+    normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None] + np.float32(1e-6)
+    return person.vertices + moved @ person.turn.T, normals
 
 
 def _seen(vertices: ndarray, triangles: ndarray, view: View) -> Surface:
@@ -57,15 +59,11 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     mesh = load_mesh()
     layers = surface.between(np.vstack([mesh.corner_place.T, turned[mesh.corner_vertex].T]).astype(np.float32))
     (column, row), normal = layers[:2], layers[2:]
-    colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)
+    r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
     light = occlusion(depth, surface.seen, view)
-    albedo = np.float32(1 / 255) * colour.astype(np.float32)
-    albedo *= albedo
-    r, g, b, gloss = cv2.split(albedo)
-    normal /= np.sqrt((normal * normal).sum(axis=0)) + np.float32(1e-6)
-    picture = shade(np.stack([r, g, b]), gloss, normal, lit, light, scene)
+    picture = shade((r, g, b), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
     _paint_lashes(picture, depth, vertices, person, view)
     picture = np.where(seen, picture, backdrop.transpose(2, 0, 1))
@@ -79,10 +77,9 @@ def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: P
     near = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
     if not len(near[0]):
         return
-    column, row = surface.at(lash_places(), near)
-    colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)[:, 0].astype(np.float32) * np.float32(1 / 255)
-    hair = colour[:, :3].T ** 2
-    picture[:, *near] += (hair - picture[:, *near]) * colour[:, 3]
+    column, row = surface.at(lash_places(), (near[0], near[1]))
+    colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)[:, 0].T
+    picture[(slice(None), *near)] += (colour[:3] - picture[(slice(None), *near)]) * np.sqrt(colour[3])
 
 
 def patch(person: Person, scene: RenderedScene, size: int) -> ndarray:
