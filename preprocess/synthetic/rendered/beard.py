@@ -62,7 +62,7 @@ def _regions() -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
     chin = ramp(np.hypot(ax / 30, (y - 106) / 27), 1.05, 0.65) * ramp(y, 80, 90) * skin
     chin = np.maximum(chin, 0.8 * ramp(ax, 8, 3) * ramp(y, 77, 81) * skin)
     mouth = ramp(ax, 20, 25) * ramp(ax, 38, 27) * ramp(y, 57, 66) * skin
-    mouth = np.maximum(mouth, 0.8 * ramp(y, 77, 84) * ramp(ax, 30, 24) * skin)
+    mouth = np.maximum(mouth, 0.8 * ramp(y, 75, 79) * ramp(ax, 30, 24) * skin)
     front = ramp(z, 70, 62) * (at.on_skin | (y > 90))
     sides = front * ramp(ax, 22, 28)
     return (y - edge) * np.float32(1), moustache, chin, mouth, np.stack([sides, front * skin])
@@ -107,13 +107,12 @@ def paint_beard(colour: ndarray, gloss: ndarray, beard: Beard) -> None:
     if beard.style in ("shadow", "stubble"):
         most = 0.34 if beard.style == "shadow" else 0.62
         amount = cover * np.float32(most * beard.density) * np.clip(0.85 + 0.32 * dots, 0.1, 1.4)
-        tone = np.broadcast_to(hair, colour.shape)
+        tone = hair
     else:
-        strands = np.roll(_strands(), int(rng.integers(WIDTH)), axis=1) + 0.4 * noise(rng, 3)
-        amount = np.clip(
-            cover * np.float32(0.75 + 0.5 * beard.density) + 0.14 * strands * cover * (1.6 - cover), 0, 0.96
-        )
-        tone = hair * (1 + 0.11 * strands[..., None])
+        strands = np.roll(_strands(), int(rng.integers(WIDTH)), axis=1) + np.float32(0.4) * noise(rng, 3)
+        amount = cover * np.float32(0.75 + 0.5 * beard.density) + np.float32(0.14) * strands * cover * (1.6 - cover)
+        amount = np.clip(amount, 0, 0.96)
+        tone = hair * (1 + np.float32(0.11) * strands[..., None])
     colour += (tone - colour) * amount[..., None]
     gloss *= 1 - 0.7 * amount
 
