@@ -38,6 +38,8 @@ def draw_beard(rng: np.random.Generator, sex: float, age: float, hair: Rgb) -> B
     colour = mix(hair, (74, 44, 28) if rng.random() < 0.3 else (26, 22, 20), float(rng.uniform(0, 0.4)))
     if rng.random() < 1.2 * (age - 0.3):
         colour = mix(colour, (150, 146, 142), float(rng.uniform(0.2, 0.9)))
+    if style in ("shadow", "stubble"):  # short hair shows its roots below the skin
+        colour = mix(colour, (42, 36, 36), 0.8 if style == "shadow" else 0.4)
     return Beard(
         style=style,
         colour=jitter(rng, colour, 0.08),
@@ -61,8 +63,8 @@ def _regions() -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
     moustache *= 1 - 0.55 * ramp(ax, 3.0, 0.8)  # the groove below the nose
     chin = ramp(np.hypot(ax / 30, (y - 106) / 27), 1.05, 0.65) * ramp(y, 80, 90) * skin
     chin = np.maximum(chin, 0.8 * ramp(ax, 8, 3) * ramp(y, 77, 81) * skin)
-    mouth = ramp(ax, 20, 25) * ramp(ax, 38, 27) * ramp(y, 57, 66) * skin
-    mouth = np.maximum(mouth, 0.8 * ramp(y, 77, 84) * ramp(ax, 30, 24) * skin)
+    mouth = ramp(ax, 20, 25) * ramp(ax, 38, 27) * ramp(y, 57, 66) * ramp(y, 102, 86) * skin
+    mouth = np.maximum(mouth, 0.8 * ramp(y, 75, 79) * ramp(ax, 30, 24) * skin)
     front = ramp(z, 70, 62) * (at.on_skin | (y > 90))
     sides = front * ramp(ax, 22, 28)
     return (y - edge) * np.float32(1), moustache, chin, mouth, np.stack([sides, front * skin])
@@ -85,7 +87,7 @@ def beard_cover(beard: Beard) -> ndarray:
     else:
         under = ramp(places().y, 82, 92) * front
         cover = np.maximum(np.maximum(np.maximum(moustache, cheeks), np.maximum(chin, under)), mouth)
-    thin = np.float32(0.55 * beard.patchy) * np.clip(noise(rng, 6) * 0.6 + 0.3, 0, 1)
+    thin = np.float32(0.45 * beard.patchy) * np.clip(noise(rng, 6) * 0.6 + 0.3, 0, 1)
     return cover * (1 - thin * (1 - 0.5 * moustache))
 
 
@@ -107,13 +109,14 @@ def paint_beard(colour: ndarray, gloss: ndarray, beard: Beard) -> None:
     if beard.style in ("shadow", "stubble"):
         most = 0.34 if beard.style == "shadow" else 0.62
         amount = cover * np.float32(most * beard.density) * np.clip(0.85 + 0.32 * dots, 0.1, 1.4)
-        tone = np.broadcast_to(hair, colour.shape)
+        tone = hair
     else:
-        strands = np.roll(_strands(), int(rng.integers(WIDTH)), axis=1) + 0.4 * noise(rng, 3)
-        amount = np.clip(
-            cover * np.float32(0.75 + 0.5 * beard.density) + 0.14 * strands * cover * (1.6 - cover), 0, 0.96
-        )
-        tone = hair * (1 + 0.11 * strands[..., None])
+        # Light hair hides its own shadows.
+        contrast = np.float32(1.2 - 0.7 * hair.mean() / 255)
+        strands = contrast * (np.roll(_strands(), int(rng.integers(WIDTH)), axis=1) + np.float32(0.4) * noise(rng, 3))
+        amount = cover * np.float32(0.75 + 0.5 * beard.density) + np.float32(0.14) * strands * cover * (1.6 - cover)
+        amount = np.clip(amount, 0, 0.96)
+        tone = hair * (1 + np.float32(0.11) * strands[..., None])
     colour += (tone - colour) * amount[..., None]
     gloss *= 1 - 0.7 * amount
 

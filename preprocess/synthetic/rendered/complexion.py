@@ -118,8 +118,8 @@ def paint_complexion(colour: ndarray, complexion: Complexion, skin: Rgb) -> None
     fair = 1 - darkness(skin)
     fine, wide = noise(rng, 0.6), noise(rng, 9)
     patches = noise(rng, 3)
-    dark = np.float32(0.017 + 0.03 * complexion.pores) * fine * pore_places
-    dark += np.float32(0.006 + 0.010 * complexion.mottle) * patches * bare
+    dark = np.float32(0.014 + 0.024 * complexion.pores) * fine * pore_places
+    dark += np.float32(0.004 + 0.008 * complexion.mottle) * patches * bare
     if complexion.wrinkles > 0.02:
         dark += np.float32(0.42 * complexion.wrinkles) * _wrinkles(complexion)
     dark += np.float32(0.16 * complexion.rings) * hollow
@@ -162,7 +162,7 @@ def _shiny() -> ndarray:
 def paint_gloss(gloss: ndarray, complexion: Complexion) -> None:
     """Sets the atlas' gloss of bare skin, (HEAD_ROWS, WIDTH)."""
     grain = noise(np.random.default_rng(complexion.seed + 1), 0.6)
-    gloss[:] = _shiny() * (np.float32(complexion.shine) * (1 + np.float32(0.22) * grain))
+    gloss[:] = _shiny() * (np.float32(complexion.shine) * (1 + np.float32(0.12) * grain))
 
 
 @cache

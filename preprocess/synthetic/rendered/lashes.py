@@ -12,13 +12,15 @@ from preprocess.synthetic.rendered.places import mean_head
 
 NAMES = ("upper-lashes", "lower-lashes")
 _ACROSS = 52.0  # mm, half of what a spot spans: both eyes
+# Where lashes end, of a spot's height, by |x| in mm: upper ones are longest at the outer corner.
+_TIPS = (([18, 22, 31, 42, 51], [0.55, 0.60, 0.76, 0.86, 1.0]), ([18, 51], [0.88, 0.95]))
 
 
 @cache
 def lash_places() -> ndarray:
     """(2, C) float32 column and row in the atlas of corners of lashes: along both lids, and from root to tip.
 
-    A strip's rows lead away from the eye, so distance from the eye's centre tells root from tip.
+    A strip starts behind the lid's edge and leads away from the eye: distance from the eye tells root from tip.
     """
     mesh, vertices = load_mesh(), mean_head()
     place = mesh.corner_place.T.astype(np.float32).copy()
@@ -42,13 +44,14 @@ def paint_lashes(atlas: ndarray, strength: float, seed: int) -> None:
     strength: 0 thin and fair to 1 with mascara.
     """
     rng = np.random.default_rng(seed)
-    for name, most in zip(NAMES, (1.0, 0.4), strict=True):
+    for name, most, root, tips in zip(NAMES, (0.95, 0.35), (0.24, 0.38), _TIPS, strict=True):
         left, top, width, height = SPOTS[name]
+        x = np.abs(np.linspace(-_ACROSS, _ACROSS, width))
         tufts = ndimage.gaussian_filter1d(rng.normal(size=width), 0.6)
-        reach = (0.62 + 0.3 * strength) * (1 + 0.35 * tufts)
-        t = np.linspace(0, 1, height)[:, None]
-        cover = np.clip((reach - t) / 0.5, 0, 1) * np.clip(0.75 + 0.35 * tufts, 0.2, 1.2)
-        cover = np.maximum(cover, 0.9 * np.clip(1 - t / 0.12, 0, 1)) * most * (0.5 + 0.5 * strength)
+        length = (np.interp(x, *tips) - root) * (0.7 + 0.3 * strength) * (1 + 0.3 * tufts)
+        t = (np.linspace(0, 1, height)[:, None] - root) / length
+        cover = np.clip(1 - t, 0, 1) ** (0.95 - 0.4 * strength) * np.clip(1 + 0.4 * tufts, 0.3, 1.4)
+        cover *= most * (0.75 + 0.25 * strength) * np.interp(x, [18, 23], [0.2, 1])
         spot = atlas[top : top + height, left : left + width]
         spot[..., :3] = (30, 22, 20)
-        spot[..., 3] = 255 * np.clip(cover, 0, 1)
+        spot[..., 3] = 255 * np.clip(cover, 0, 0.95)

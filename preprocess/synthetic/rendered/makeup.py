@@ -53,7 +53,7 @@ def draw_makeup(rng: np.random.Generator, sex: float, age: float, skin: Rgb) -> 
         lips=jitter(rng, usual, 0.05),
         lipstick=mix(jitter(rng, LIPSTICKS[rng.integers(len(LIPSTICKS))], 0.12), usual, 0.35 * darkness(skin)),
         lipstick_strength=part(0.8, 0.35),
-        shadow=jitter(rng, SHADOWS[rng.integers(len(SHADOWS))], 0.12),
+        shadow=jitter(rng, mix(SHADOWS[rng.integers(len(SHADOWS))], (0, 0, 0), 0.45 * darkness(skin)), 0.12),
         shadow_strength=part(0.55, 0.2),
         liner=part(0.6, 0.3),
         blush=part(0.5, 0.2),

@@ -69,7 +69,8 @@ def places() -> Places:
     surface = rasterize(column, row, depth, np.ascontiguousarray(triangles.T), max(WIDTH, HEAD_ROWS), _NEAR)
     seen = surface.seen[:HEAD_ROWS, :WIDTH]
     nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
-    return Places(*surface.between(values)[(slice(None), *nearest)], seen)
+    x, y, z, lips, eyes = surface.between(values)[:, nearest[0], nearest[1]]
+    return Places(x, y, z, lips, eyes, seen)
 
 
 @cache

@@ -21,7 +21,7 @@ def plain_skin() -> ndarray:
     light += 0.05 * blot(at.x, at.y, (0, 22), (6, 20)) + 0.04 * blot(ax, at.y, (44, 24), (14, 9)) * front
     light -= 0.10 * ramp(at.z, 60, 110)
     red = (
-        0.10 * blot(ax, at.y, (42, 32), (17, 14)) + 0.10 * blot(at.x, at.y, (0, 38), (13, 9)) + 0.08 * ramp(ax, 77, 82)
+        0.10 * blot(ax, at.y, (42, 32), (17, 14)) + 0.07 * blot(at.x, at.y, (0, 38), (13, 9)) + 0.08 * ramp(ax, 77, 82)
     )
     red += 0.34 * ramp(at.lips, 6.4, 4.6) + 0.12 * ramp(at.eyes, 4, 2)
     light -= 0.10 * ramp(at.lips, 6.4, 4.6)

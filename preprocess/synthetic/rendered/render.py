@@ -74,12 +74,13 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
 
 def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: Person, view: View) -> None:
     surface = _seen(vertices, _solid_and_lashes()[1], view)
-    near = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
-    if not len(near[0]):
+    rows, columns = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
+    if not len(rows):
         return
-    column, row = surface.at(lash_places(), (near[0], near[1]))
-    colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)[:, 0].T
-    picture[(slice(None), *near)] += (colour[:3] - picture[(slice(None), *near)]) * np.sqrt(colour[3])
+    column, row = surface.at(lash_places(), (rows, columns))
+    hair = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR).reshape(-1, 4).T
+    behind = picture[:, rows, columns]
+    picture[:, rows, columns] = behind + (hair[:3] - behind) * np.sqrt(hair[3])
 
 
 def patch(person: Person, scene: RenderedScene, size: int) -> ndarray:

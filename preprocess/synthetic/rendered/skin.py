@@ -18,7 +18,7 @@ from preprocess.synthetic.rendered.plain import plain_skin
 from preprocess.synthetic.rendered.traits import RACES, SEXES, Traits
 
 _FACE = np.s_[110:240, 140:276]  # of the atlas: forehead to chin, cheek to cheek
-_DETAIL = 0.85  # of the skins' own contrast: light is in it, too
+_DETAIL = 0.75  # of the skins' own contrast: light is in it, too
 
 
 @cache

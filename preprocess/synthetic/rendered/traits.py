@@ -31,8 +31,8 @@ _LEFT_OUT = ("breast", "trunk", "angle", "eye-trans", "eye-push", "scale-depth",
 # near hue 55 to 60 degrees in CIELAB, with a chroma of 15 to 23 and lightness from 75 down to 30.
 # fmt: off
 SKIN_TONES = (
-    (210, 174, 156), (199, 159, 137), (186, 144, 120), (170, 128, 103), (151, 110, 85), (129, 92, 72), (105, 76, 61),
-    (82, 60, 50),
+    (210, 174, 156), (199, 159, 137), (186, 144, 120), (170, 128, 103), (151, 110, 85), (129, 92, 72), (107, 75, 58),
+    (85, 60, 47),
 )
 HAIR_TONES = {
     "black": (22, 18, 17), "dark brown": (45, 30, 23), "brown": (78, 52, 36), "auburn": (104, 56, 36),
