@@ -16,14 +16,14 @@ _EYE = {
     -1.0: (36, 37, 38, 39, 40, 41),
     1.0: (45, 44, 43, 42, 47, 46),
 }  # outer corner, upper lid, inner corner, lower lid
-_MEAN = {f"macro/{race}-{sex}-young": 1 / 6 for race in ("african", "asian", "caucasian") for sex in ("female", "male")}
+MEAN = {f"macro/{race}-{sex}-young": 1 / 6 for race in ("african", "asian", "caucasian") for sex in ("female", "male")}
 
 
 @cache
 def landmark_vertices() -> ndarray:
     """(68,) vertices of iBUG's landmarks; -1 but for nose, eyes, corners of the mouth and chin."""
     mesh = load_mesh()
-    points = mesh.vertices + mesh.moved(_MEAN)
+    points = mesh.vertices + mesh.moved(MEAN)
     points = points - points[mesh.eyes].mean(axis=(0, 1))
     found = np.full(68, -1)
     for side, names in _EYE.items():
