@@ -1,7 +1,6 @@
 """Pictures of a rendered person: triangles to pixels, light, eyes, lashes, camera."""
 
 from collections.abc import Callable
-from functools import cache
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from preprocess.synthetic.rendered.camera import develop, draw_backdrop
 from preprocess.synthetic.rendered.expression import lids_that_follow
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
-from preprocess.synthetic.rendered.person import LASHES, Person
+from preprocess.synthetic.rendered.person import Person, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
@@ -22,40 +21,33 @@ NEAR, FAR = 380.0, 900.0
 SAMPLES = 1.5  # of the surface, a pixel and direction
 
 
-@cache
-def _solid_and_lashes() -> tuple[ndarray, ndarray]:
-    """Corners of the triangles of both, (3, T) each."""
-    mesh = load_mesh()
-    lashes = np.isin(mesh.part, LASHES)
-    return np.ascontiguousarray(mesh.triangles[~lashes].T), np.ascontiguousarray(mesh.triangles[lashes].T)
-
-
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
     weights = dict(scene.expression)
     for name, weight in lids_that_follow(directions).items():
         weights[name] = weights.get(name, 0.0) + weight
     moved = load_mesh().moved(weights) @ person.turn.T
-    return person.vertices + moved, person.normals
+    vertices = person.vertices.copy()
+    vertices[: len(moved)] += moved
+    return vertices, person.normals
 
 
-def _seen(vertices: ndarray, triangles: ndarray, view: View) -> Surface:
+def _seen(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
     """What pixels see of the triangles."""
     to_camera = view.to_camera_matrix
     points = to_camera[:, :3] @ vertices.T + to_camera[:, 3:]
     columns, rows = view.to_pixels(*points)
-    corner = load_mesh().corner_vertex
-    columns, rows, depth = (a.astype(np.float32)[corner] for a in (columns, rows, points[2]))
+    columns, rows, depth = (a.astype(np.float32)[person.corner_vertex] for a in (columns, rows, points[2]))
     return rasterize(columns, rows, depth, triangles, view.size, NEAR)
 
 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
-    surface = _seen(vertices, _solid_and_lashes()[0], view)
+    surface = _seen(person, vertices, person.triangles, view)
     turned = (normals @ view.rotation.T).astype(np.float32)
     column, row, *normal = surface.between(
-        np.vstack([load_mesh().corner_place.T, turned[load_mesh().corner_vertex].T]).astype(np.float32)
+        np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32)
     )
     colour = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR)
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
@@ -68,12 +60,12 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     normal /= np.sqrt((normal * normal).sum(axis=0)) + np.float32(1e-6)
     picture = shade(np.stack([r, g, b]), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
-    _paint_lashes(picture, depth, vertices, view)
+    _paint_lashes(picture, depth, person, vertices, view)
     return np.where(seen, picture, backdrop.transpose(2, 0, 1)).transpose(1, 2, 0)
 
 
-def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, view: View) -> None:
-    surface = _seen(vertices, _solid_and_lashes()[1], view)
+def _paint_lashes(picture: ndarray, depth: ndarray, person: Person, vertices: ndarray, view: View) -> None:
+    surface = _seen(person, vertices, solid_and_lashes()[1], view)
     near = surface.seen & (surface.depth < depth + 0.5)
     picture[:, near] *= np.float32(0.35)
 

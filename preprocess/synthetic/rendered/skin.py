@@ -6,6 +6,7 @@ from numpy import ndarray
 
 from preprocess.synthetic.rendered.assets import load_skins
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, ROWS, SPOTS, WIDTH
+from preprocess.synthetic.rendered.hair import paint_hair
 from preprocess.synthetic.rendered.traits import RACES, SEXES, Traits
 
 _FACE = np.s_[110:240, 140:276]  # of the atlas: forehead to chin, cheek to cheek
@@ -45,4 +46,6 @@ def paint_atlas(traits: Traits) -> ndarray:
     for part in ("upper-teeth", "lower-teeth"):
         left, top, width, height = SPOTS[part]
         atlas[top : top + height, left : left + width] = (225, 215, 200, 200)
-    return np.clip(atlas, 0, 255).astype(np.uint8)
+    painted = np.clip(atlas, 0, 255).astype(np.uint8)
+    paint_hair(painted, traits.hairdo, traits.hair)
+    return painted

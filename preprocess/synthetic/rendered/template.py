@@ -22,16 +22,30 @@ def mean_vertices() -> ndarray:
 
 
 @cache
-def texel_positions() -> ndarray:
-    """(ROWS, WIDTH, 3) float32 mm, head frame: where texels lie on the mean head; outside all parts, as the nearest."""
+def texel_vertices() -> tuple[ndarray, ndarray]:
+    """What texels lie between: vertices (ROWS, WIDTH, 3) and weights (ROWS, WIDTH, 3) of sum 1.
+
+    Texels outside all parts have those of the nearest texel that is in one.
+    """
     mesh, size = load_mesh(), max(ROWS, WIDTH)
     columns, rows = np.ascontiguousarray(mesh.corner_place.T)
-    triangles = mesh.triangles[rows[mesh.triangles].max(axis=1) < ROWS].T
+    triangles = mesh.triangles.T
     both_ways = np.ascontiguousarray(np.hstack([triangles, triangles[::-1]]))
     surface = rasterize(columns, rows, np.full(len(rows), 1, np.float32), both_ways, size, 0.0)
-    places = surface.between(np.ascontiguousarray(mean_vertices()[mesh.corner_vertex].T))
-    places, empty = np.moveaxis(places, 0, 2)[:ROWS, :WIDTH], ~surface.seen[:ROWS, :WIDTH]
-    for rows_of in (slice(0, HEAD_ROWS), slice(HEAD_ROWS, ROWS)):  # the head's neighbours are the head's
-        nearest = distance_transform_edt(empty[rows_of], return_distances=False, return_indices=True)
-        places[rows_of] = places[rows_of][tuple(nearest)]
-    return places
+    line = np.arange(size, dtype=np.float32)
+    a, b, c = (np.moveaxis(plane[:, surface.triangle], 0, 2) for plane in surface.planes)
+    weights = (a * line[:, None] + b * line[:, None, None] + c)[:ROWS, :WIDTH]
+    weights /= weights.sum(axis=2, keepdims=True)
+    vertices = mesh.corner_vertex[np.moveaxis(surface.corners[:, surface.triangle], 0, 2)][:ROWS, :WIDTH]
+    empty = ~surface.seen[:ROWS, :WIDTH]
+    for part in (slice(0, HEAD_ROWS), slice(HEAD_ROWS, ROWS)):  # the head's neighbours are the head's
+        nearest = tuple(distance_transform_edt(empty[part], return_distances=False, return_indices=True))
+        weights[part], vertices[part] = weights[part][nearest], vertices[part][nearest]
+    return vertices, weights
+
+
+@cache
+def texel_positions() -> ndarray:
+    """(ROWS, WIDTH, 3) float32 mm, head frame: where texels lie on the mean head; outside all parts, as the nearest."""
+    vertices, weights = texel_vertices()
+    return (mean_vertices()[vertices] * weights[..., None]).sum(axis=2)

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.hair import Hair, draw_hair
 
 Rgb = tuple[float, float, float]
 
@@ -59,6 +60,7 @@ class Traits:
     pupil: float  # of the iris' radius
     shirt: Rgb
     texture_seed: int
+    hairdo: Hair
 
 
 @cache
@@ -155,4 +157,5 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         pupil=float(rng.uniform(0.28, 0.5)),
         shirt=tuple(rng.uniform(15, 235, 3).tolist()),
         texture_seed=int(rng.integers(2**31)),
+        hairdo=draw_hair(rng, sex, age, float(races[0])),
     )
