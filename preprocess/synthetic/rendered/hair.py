@@ -5,6 +5,7 @@ free of the scalp are locks, see `locks.py`.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -18,10 +19,11 @@ _FREQUENCY = {
     "female": (0.01, 0.0, 0.02, 0.15, 0.10, 0.24, 0.20, 0.28),
     "male": (0.06, 0.10, 0.17, 0.50, 0.08, 0.02, 0.02, 0.05),
 }
+_LOWEST_ROW = 220  # of the atlas, that hair grows on
 # Where hair ends: y by azimuth in degrees, 0 in front, 90 over the ear; mm on the mean head.
 # fmt: off
 _EDGE = np.array([
-    [0, -68], [15, -69], [28, -69], [40, -62], [50, -50], [60, -40], [66, -28], [71, -10], [76, 0], [83, 2],
+    [0, -63], [15, -64], [28, -65], [40, -60], [50, -50], [60, -40], [66, -28], [71, -10], [76, 0], [83, 2],
     [89, -10], [93, -17], [100, -17], [106, -8], [112, 10], [122, 34], [135, 48], [155, 56], [180, 58],
 ])
 # fmt: on
@@ -128,11 +130,18 @@ def stand_off(hair: Hair, places: ndarray) -> ndarray:
     return (hair.side + (hair.top - hair.side) * up) * ramp
 
 
+@cache
+def _noise(long: float, wide: float) -> ndarray:
+    """(512, 2 WIDTH) float32 noise, sd 1, streaks that run down."""
+    noise = np.random.default_rng(5).standard_normal((512, WIDTH), np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=wide, sigmaY=long)
+    return np.hstack([noise, noise[:, ::-1]]) / noise.std()
+
+
 def _streaks(rng: np.random.Generator, rows: int, long: float, wide: float) -> ndarray:
-    """(rows, WIDTH) noise, sd 1, streaks that run down."""
-    noise = rng.standard_normal((rows, WIDTH), np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=wide, sigmaY=long, borderType=cv2.BORDER_WRAP if rows < 0 else 4)
-    return noise / noise.std()
+    """(rows, WIDTH) noise, sd 1, streaks that run down: blurring fresh noise for each person takes too long."""
+    top, left = int(rng.integers(513 - rows)), int(rng.integers(WIDTH + 1))
+    return _noise(long, wide)[top : top + rows, left : left + WIDTH]
 
 
 def strands(hair: Hair, rng: np.random.Generator, rows: int) -> ndarray:
@@ -169,13 +178,13 @@ def paint_hair(atlas: ndarray, hair: Hair, rgb: tuple[float, float, float]) -> N
 
 
 def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng: np.random.Generator) -> None:
-    places = texel_positions()[:HEAD_ROWS]
-    above, noise = inside(hair, places), strands(hair, rng, HEAD_ROWS)
-    ragged = _streaks(rng, HEAD_ROWS, 3.0, 0.6)
+    places = texel_positions()[:_LOWEST_ROW]
+    head, above, noise = head[:_LOWEST_ROW], inside(hair, places), strands(hair, rng, _LOWEST_ROW)
     reach = 3.0 if hair.style in ("buzz", "horseshoe") else 2.2
-    cover = smooth(above + reach * ragged, -3.0, 7.0)
+    cover = smooth(above + reach * _streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
     dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (places[..., 1] < -60))
-    cover = cover * np.clip(dense + (1 - dense) * noise, 0, 1)
-    colour = strand_colour(hair, rgb, noise, rng) * (0.5 + 0.5 * hair.roots)
-    head[..., :3] = np.clip(head[..., :3] + (colour - head[..., :3]) * cover[..., None], 0, 255)
-    head[..., 3] = head[..., 3] + (np.clip(45 + 25 * noise, 0, 255) - head[..., 3]) * cover
+    cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]
+    colour = np.empty((*noise.shape, 4), np.float32)
+    colour[..., :3] = strand_colour(hair, rgb, noise, rng) * np.float32(0.5 + 0.5 * hair.roots)
+    colour[..., 3] = 45 + 25 * noise
+    head[:] = np.clip(head + (colour - head) * cover, 0, 255)

@@ -81,15 +81,15 @@ class Skull:
         self.reach = np.hstack([reach, reach[:, :1]])
         self.face = face  # half the width that hair leaves free
 
-    def push_out(self, points: ndarray, clearance: ndarray) -> ndarray:
-        """Points (n, 3), those within a clearance (n,) mm of the head moved out to it."""
+    def push_out(self, points: ndarray, clearance: ndarray, slack: float = 999.0) -> ndarray:
+        """Points (n, 3), those within a clearance (n,) mm of the head moved out to it, others to `slack` beyond it."""
         away = points - CENTRE
         radius = np.sqrt((away * away).sum(axis=1))
         rows, columns = _GRID
         row = np.arccos(np.clip(-away[:, 1] / radius, -1, 1)) * ((rows - 1) / np.pi)
         column = np.mod(np.arctan2(away[:, 0], -away[:, 2]) * (columns / (2 * np.pi)), columns)
         reach = cv2.remap(self.reach, column[None].astype(np.float32), row[None].astype(np.float32), cv2.INTER_LINEAR)[0] + clearance
-        out = CENTRE + away * np.maximum(reach / radius, 1)[:, None]
+        out = CENTRE + away * (np.clip(radius, reach, reach + slack) / radius)[:, None]
         # The neck is narrower than the jaw, so hair below it keeps to a column.
         flat = (points[:, [0, 2]] - (0, 95)) / (62, 62)
         column_out = np.maximum(1 / np.maximum(np.hypot(*flat.T), 1e-3), 1)[:, None]
@@ -114,12 +114,12 @@ def _comb(hair: Hair, directions: ndarray, rng: np.random.Generator) -> ndarray:
     from_part = np.column_stack([side, 0.25 + 0 * side, 0.1 + 0.5 * (directions[:, 2] < -0.3)])
     way = _along(directions, np.broadcast_to(-_CROWN, directions.shape))
     way = way + hair.parted * (2.2 * _unit(from_part) - way)
-    way += (0.12 + 0.9 * hair.curl) * rng.normal(size=way.shape)
+    way += (0.08 + 0.6 * hair.curl) * rng.normal(size=way.shape)
     return _along(directions, way)
 
 
 def _grow(
-    skull: Skull, roots: ndarray, way: ndarray, step: ndarray, clearance: ndarray, n: int, lift: float, weight: float
+    skull: Skull, roots: ndarray, way: ndarray, step: ndarray, clearance: ndarray, n: int, lift: ndarray | float, weight: float, slack: float = 999.0
 ) -> ndarray:
     """(n, N, 3): points of locks, `step` (N,) mm apart, that start at `roots` towards `way`, both (N, 3).
 
@@ -128,7 +128,7 @@ def _grow(
     path, out = [roots.astype(np.float32)], _unit(roots - CENTRE)
     way, down = _unit(way + lift * out), np.array([0, weight, 0], np.float32)
     for k, pace in enumerate(np.linspace(0.45, 1.55, n - 1)):
-        there = skull.push_out(path[-1] + pace * step[:, None] * way, clearance * min(1.0, 0.3 * (k + 1)))
+        there = skull.push_out(path[-1] + pace * step[:, None] * way, clearance * min(1.0, 0.3 * (k + 1)), slack)
         way = _unit(there - path[-1])
         path.append(path[-1] + pace * step[:, None] * way)
         inwards = _unit((_axis(path[-1]) - path[-1]) * (1, 0, 1))
@@ -197,16 +197,18 @@ def join(parts: list[Locks]) -> Locks:
 def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Locks:
     """Locks that lie on the head all over it."""
     directions, index, weight = _roots(700 if hair.style == "curly" else 420)
-    above = inside(hair, (mean_vertices()[index] * weight[..., None]).sum(axis=1))
-    grows = above > 2
-    directions, index, weight, above = directions[grows], index[grows], weight[grows], above[grows]
+    places = (mean_vertices()[index] * weight[..., None]).sum(axis=1)
+    grows = inside(hair, places) > 2
+    directions, index, weight, places = directions[grows], index[grows], weight[grows], places[grows]
+    above = inside(hair, places)
     roots = (vertices[index] * weight[..., None]).sum(axis=1) - 1.0 * directions
     count = len(roots)
     length = hair.length * rng.uniform(0.6, 1.15, count) * (0.45 + 0.55 * smooth(above, 0, 60))
-    clearance = 1.0 + rng.gamma(2.0, 0.25 * (1 + 0.12 * length)).astype(np.float32)
+    off = stand_off(hair, places)
+    clearance = (0.6 + rng.gamma(2.0, 0.3 + 0.09 * off)).astype(np.float32)
     way = _comb(hair, directions, rng)
     skull = Skull(vertices)
-    path = _grow(skull, roots, way, length / 4, clearance, 5, 0.5 * hair.lift, 0.1)
+    path = _grow(skull, roots, way, length / 4, clearance, 5, hair.lift * (0.1 + 0.02 * off[:, None]), 0.15, 1.0)
     _curl(path, hair, rng)
     width = rng.uniform(5, 9, count).astype(np.float32)
     locks = _strips(path, width, rng.uniform(1, WIDTH - 18, count), True)
@@ -243,7 +245,7 @@ def _fringe(hair: Hair, skull: Skull, vertices: ndarray, rng: np.random.Generato
     way = _along(directions, np.column_stack([0.45 * across + 0.012 * hair.part, 0 * across, 0 * across - 1]))
     reach = rng.uniform(2, 5.5, count).astype(np.float32) + np.float32(0.4 * hair.top)
     path = _grow(Skull(vertices, face=0.0), roots, way, np.full(count, 20.0), reach, 9, 0.2, 0.3)
-    end = np.minimum(hair.fringe + 0.1 * across * hair.part + 2.5 * rng.normal(size=count), -17)
+    end = np.minimum(hair.fringe + 0.1 * across * hair.part + (2.0 if hair.style == "bob" else 4.0) * rng.normal(size=count), -17)
     for i, y in enumerate(np.maximum.accumulate(path[..., 1]).T):
         at = np.interp(np.linspace(0, np.interp(end[i], y, np.arange(9)), 9), np.arange(9), np.arange(9))
         path[:, i] = np.column_stack([np.interp(at, np.arange(9), c) for c in path[:, i].T])
@@ -281,7 +283,7 @@ def _curl(path: ndarray, hair: Hair, rng: np.random.Generator) -> None:
     n, count, _ = path.shape
     t = np.linspace(0, 1, n, dtype=np.float32)[:, None]
     turn = 2 * np.pi * (t * rng.uniform(1, 2.2, count) + rng.random(count))
-    size = hair.curl * np.minimum(7, 0.2 * hair.length) * smooth(t, 0.1, 0.6)
+    size = hair.curl * min(7.0, 0.12 * hair.length) * smooth(t, 0.1, 0.6)
     outwards = _unit(path - _axis(path))
     across = _unit(np.cross(np.gradient(path, axis=0), outwards))
     path += across * (size * np.sin(turn))[..., None].astype(np.float32)
