@@ -34,7 +34,8 @@ class Hair:
     """How somebody wears the hair. mm, but for factors 0 to 1.
 
     high: how much higher than usual the hairline is.  recession: of the temples.  peak: widow's.
-    top, side: how far it stands off there.  length: of locks.  part: where the parting is, x at the front.
+    top, side: how far it stands off there.  length: of locks; of long hair, y where it ends.
+    part: where the parting is, x at the front.
     parted: how much hair falls from the parting, 1, or grows from the crown, 0.
     lift: of short locks.  curl: 0 straight.  fringe: y where it ends, 0 for none.
     sideburns: how much lower than usual they end.  grey: part of grey hairs.  thin: 0 dense.
@@ -68,7 +69,9 @@ def smooth(x: ndarray, low: float, high: float) -> ndarray:
 def _draw_style(rng: np.random.Generator, sex: float, age: float, african: float) -> str:
     weights = np.array(_FREQUENCY["male" if sex > 0.5 else "female"])
     old = np.array([2.0, 2.4, 1.0, 1.1, 1.0, 0.6, 0.8, 0.4]) if sex > 0.5 else np.array([1, 1, 1, 3, 1, 0.7, 1, 0.5])
-    weights = weights * (1 + (old - 1) * age) * np.array([1, 1, 1 + african, 1 - 0.6 * african, 1 + 3 * african, 1, 1, 1])
+    weights = (
+        weights * (1 + (old - 1) * age) * np.array([1, 1, 1 + african, 1 - 0.6 * african, 1 + 3 * african, 1, 1, 1])
+    )
     return STYLES[rng.choice(len(STYLES), p=weights / weights.sum())]
 
 
@@ -78,7 +81,7 @@ def draw_hair(rng: np.random.Generator, sex: float, age: float, african: float) 
     male = float(sex > 0.5)
     top, side, length = {
         "bald": (0.0, 0.0, 0.0), "horseshoe": (2.5, 4.0, 12.0), "buzz": (1.5, 1.2, 0.0), "short": (11.0, 5.0, 34.0),
-        "curly": (24.0, 18.0, 16.0), "tied": (5.0, 4.0, 0.0), "bob": (8.0, 9.0, 265.0), "long": (7.0, 8.0, 400.0),
+        "curly": (24.0, 18.0, 16.0), "tied": (5.0, 4.0, 0.0), "bob": (8.0, 9.0, 90.0), "long": (7.0, 8.0, 190.0),
     }[style]  # fmt: skip
     size = float(rng.uniform(0.6, 1.4))
     curl = rng.beta(0.9, 2.2) * (1 - 0.4 * african) + 0.4 * african
@@ -149,7 +152,7 @@ def strands(hair: Hair, rng: np.random.Generator, rows: int) -> ndarray:
     if hair.style == "curly":
         return 0.8 * _streaks(rng, rows, 1.6, 1.6) + 0.6 * _streaks(rng, rows, 3.5, 3.5)
     if hair.style == "buzz":
-        return 0.9 * _streaks(rng, rows, 1.0, 0.7)
+        return 0.6 * _streaks(rng, rows, 1.0, 0.7)
     return 0.75 * _streaks(rng, rows, 9.0, 0.7) + 0.5 * _streaks(rng, rows, 14.0, 2.5)
 
 

@@ -21,7 +21,8 @@ LASHES = (PARTS.index("upper-lashes"), PARTS.index("lower-lashes"))
 class Person:
     """What the renderer needs of a person. mm in the head frame.
 
-    vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair.  normals: (V, 3), outwards, not quite unit.
+    vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair.
+    normals: (V, 3), outwards, not quite unit.
     spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) uint8, colour on a square-root scale, and gloss.
