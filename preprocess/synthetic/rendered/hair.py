@@ -4,7 +4,7 @@ Places are those of the mean head (`template.py`), so a hairline runs over the s
 free of the scalp are locks, see `locks.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -14,6 +14,7 @@ from numpy import ndarray
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, HEAD_ROWS, ROWS, WIDTH
 from preprocess.synthetic.rendered.template import texel_positions
 
+HATS = ("knitted", "cap", "scarf")
 STYLES = ("bald", "horseshoe", "buzz", "short", "curly", "tied", "bob", "long")
 _FREQUENCY = {
     "female": (0.01, 0.0, 0.02, 0.15, 0.10, 0.24, 0.20, 0.28),
@@ -58,6 +59,8 @@ class Hair:
     thin: float = 0.0
     roots: float = 1.0
     seed: int = 0
+    hat: str = ""  # of HATS, '' for none
+    hat_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def smooth(x: ndarray, low: float, high: float) -> ndarray:
@@ -81,12 +84,12 @@ def draw_hair(rng: np.random.Generator, sex: float, age: float, african: float) 
     male = float(sex > 0.5)
     top, side, length = {
         "bald": (0.0, 0.0, 0.0), "horseshoe": (2.5, 4.0, 12.0), "buzz": (1.5, 1.2, 0.0), "short": (11.0, 5.0, 34.0),
-        "curly": (24.0, 18.0, 16.0), "tied": (5.0, 4.0, 0.0), "bob": (8.0, 9.0, 90.0), "long": (7.0, 8.0, 190.0),
+        "curly": (24.0, 18.0, 16.0), "tied": (5.0, 4.0, 110.0), "bob": (8.0, 9.0, 90.0), "long": (7.0, 8.0, 190.0),
     }[style]  # fmt: skip
     size = float(rng.uniform(0.6, 1.4))
     curl = rng.beta(0.9, 2.2) * (1 - 0.4 * african) + 0.4 * african
     fringe = rng.random() < {"bob": 0.35, "long": 0.22, "tied": 0.12, "short": 0.18}.get(style, 0.0) * (1 - 0.5 * curl)
-    return Hair(
+    worn = Hair(
         style=style,
         high=float(np.clip(4 * rng.normal() + 7 * male * age, -6, 14)),
         recession=float(np.clip(rng.beta(1.2, 3) * (0.25 + 0.75 * male) * (0.4 + 1.2 * age), 0, 1)),
@@ -105,6 +108,19 @@ def draw_hair(rng: np.random.Generator, sex: float, age: float, african: float) 
         roots=float(rng.uniform(0.45, 0.95)),
         seed=int(rng.integers(2**31)),
     )
+    return _put_on(worn, rng, male)
+
+
+def _put_on(hair: Hair, rng: np.random.Generator, male: float) -> Hair:
+    """The same, or seldom with something on the head that presses the hair down."""
+    chances = np.array([0.02, 0.025, 0.0] if male else [0.015, 0.005, 0.035])
+    which, grey = rng.random(), rng.uniform(20, 220)
+    rgb = tuple(np.clip(grey + rng.normal(size=3) * 0.25 * grey, 8, 240).tolist())
+    if which >= chances.sum():
+        return hair
+    hat = HATS[int(np.searchsorted(np.cumsum(chances), which, side="right"))]
+    flat = replace(hair, hat=hat, hat_rgb=rgb, top=min(hair.top, 2.0), side=min(hair.side, 3.0), length=0.0, fringe=0.0)
+    return replace(flat, style={"bob": "tied", "long": "tied", "curly": "buzz"}.get(hair.style, hair.style))
 
 
 def inside(hair: Hair, places: ndarray) -> ndarray:
@@ -141,7 +157,7 @@ def _noise(long: float, wide: float) -> ndarray:
     return np.hstack([noise, noise[:, ::-1]]) / noise.std()
 
 
-def _streaks(rng: np.random.Generator, rows: int, long: float, wide: float) -> ndarray:
+def streaks(rng: np.random.Generator, rows: int, long: float, wide: float) -> ndarray:
     """(rows, WIDTH) noise, sd 1, streaks that run down: blurring fresh noise for each person takes too long."""
     top, left = int(rng.integers(513 - rows)), int(rng.integers(WIDTH + 1))
     return _noise(long, wide)[top : top + rows, left : left + WIDTH]
@@ -150,10 +166,10 @@ def _streaks(rng: np.random.Generator, rows: int, long: float, wide: float) -> n
 def strands(hair: Hair, rng: np.random.Generator, rows: int) -> ndarray:
     """(rows, WIDTH) how bright strands are against their mean, about -2 to 2."""
     if hair.style == "curly":
-        return 0.8 * _streaks(rng, rows, 1.6, 1.6) + 0.6 * _streaks(rng, rows, 3.5, 3.5)
+        return 0.8 * streaks(rng, rows, 1.6, 1.6) + 0.6 * streaks(rng, rows, 3.5, 3.5)
     if hair.style == "buzz":
-        return 0.6 * _streaks(rng, rows, 1.0, 0.7)
-    return 0.75 * _streaks(rng, rows, 9.0, 0.7) + 0.5 * _streaks(rng, rows, 14.0, 2.5)
+        return 0.6 * streaks(rng, rows, 1.0, 0.7)
+    return 0.75 * streaks(rng, rows, 9.0, 0.7) + 0.5 * streaks(rng, rows, 14.0, 2.5)
 
 
 def strand_colour(hair: Hair, rgb: tuple[float, float, float], noise: ndarray, rng: np.random.Generator) -> ndarray:
@@ -161,8 +177,8 @@ def strand_colour(hair: Hair, rgb: tuple[float, float, float], noise: ndarray, r
     tone = np.clip(1 + 0.15 * noise, 0.45, 1.7)[..., None]
     colour = np.array(rgb, np.float32) * tone + 3 * np.maximum(noise, 0)[..., None]
     if hair.grey:
-        grey = np.clip(_streaks(rng, len(noise), 9.0, 0.6) - 1.6 + 3.2 * hair.grey, 0, 1)[..., None] * 0.6
-        colour += (np.float32(165) * tone - colour) * grey
+        grey = np.clip(streaks(rng, len(noise), 9.0, 0.6) - 1.6 + 3.2 * hair.grey, 0, 1)[..., None] * 0.6
+        colour += (np.array([166, 162, 154], np.float32) * tone - colour) * grey
     return colour
 
 
@@ -173,7 +189,7 @@ def paint_hair(atlas: ndarray, hair: Hair, rgb: tuple[float, float, float]) -> N
     rng = np.random.default_rng(hair.seed)
     _paint_scalp(atlas[:HEAD_ROWS], hair, rgb, rng)
     area = atlas[ROWS - HAIR_ROWS :]
-    noise = strands(hair, rng, HAIR_ROWS) + 0.5 * _streaks(rng, 1, 1.0, 6.0)
+    noise = strands(hair, rng, HAIR_ROWS) + 0.5 * streaks(rng, 1, 1.0, 6.0)
     along = np.linspace(0, 1, HAIR_ROWS, dtype=np.float32)[:, None, None]
     shade = hair.roots + (1.08 - hair.roots) * np.minimum(1.6 * along + 0.2, 1)
     area[..., :3] = np.clip(strand_colour(hair, rgb, noise, rng) * shade, 0, 255)
@@ -184,7 +200,7 @@ def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng
     places = texel_positions()[:_LOWEST_ROW]
     head, above, noise = head[:_LOWEST_ROW], inside(hair, places), strands(hair, rng, _LOWEST_ROW)
     reach = 3.0 if hair.style in ("buzz", "horseshoe") else 2.2
-    cover = smooth(above + reach * _streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
+    cover = smooth(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
     dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (places[..., 1] < -60))
     cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]
     colour = np.empty((*noise.shape, 4), np.float32)

@@ -20,6 +20,7 @@ from preprocess.synthetic.rendered.skull import (
     join,
     near,
     quads,
+    surface,
     unit,
 )
 from preprocess.synthetic.rendered.template import mean_vertices
@@ -89,14 +90,10 @@ def _rows(t: ndarray) -> ndarray:
 def _sheet(path: ndarray, left: float, side: int, relief: ndarray) -> Extra:
     """One surface through neighbouring paths (n, m, 3) from the front to the back. relief: (m,) tilt of strands."""
     n, m, _ = path.shape
-    along, across = np.gradient(path, axis=0), np.gradient(path, axis=1)
-    normals = unit(np.cross(along, across) * -side)
-    normals += relief[:, None] * unit(across)
     t = np.linspace(0, 1, n, dtype=np.float32)[:, None]
     column = left + np.linspace(0, WIDTH * 0.46, m, dtype=np.float32)
     places = np.stack(np.broadcast_arrays(column, _rows(t)), axis=-1)
-    number = np.arange(n * m).reshape(n, m)
-    return Extra(*(v.reshape(-1, v.shape[-1]).astype(np.float32) for v in (path, normals, places)), quads(number, True))
+    return surface(path[:, ::side], places[:, ::side], relief)
 
 
 def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
@@ -111,10 +108,9 @@ def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     clearance = (0.6 + rng.gamma(2.0, 0.3 + 0.09 * off)).astype(np.float32)
     lift = hair.lift * (0.1 + 0.02 * off[:, None])
     path = _grow(skull, roots, _comb(hair, directions, rng), length / 4, clearance, 5, lift, 0.15, 1.0)
-    _curl(path, hair, rng)
+    _curl(path, hair, rng.uniform(1, 2.2, count), rng.random(count))
     width = rng.uniform(5, 9, count).astype(np.float32)
-    locks = _strips(path, width, rng.uniform(1, WIDTH - 18, count))
-    return join([locks, _fringe(hair, vertices, rng)]) if hair.fringe else locks
+    return _strips(path, width, rng.uniform(1, WIDTH - 18, count))
 
 
 def _long(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
@@ -130,10 +126,11 @@ def _long(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
         clumps = cv2.GaussianBlur(rng.normal(size=(m, 1)).astype(np.float32), (1, 5), 1.0)[:, 0]
         clearance = (3 + 1.2 * hair.side + 2.5 * clumps).astype(np.float32)
         path = _fall(hair, skull, roots, way, clearance, 3.0, rng)
+        _curl(path, hair, np.full(m, 2.5), np.cumsum((0.1 + 0.25 * hair.curl) * rng.normal(size=m)))
         left = 1.0 if side < 0 else WIDTH * 0.5
         parts.append(_sheet(path, left, side, 0.5 * rng.normal(size=m).astype(np.float32)))
         parts.append(_loose(hair, skull, roots, way, clearance, left, rng))
-    return join([*parts, _fringe(hair, vertices, rng)] if hair.fringe else parts)
+    return join(parts)
 
 
 def _fall(
@@ -180,7 +177,7 @@ def _loose(
     way = way + 0.1 * rng.normal(size=(count, 3))
     clearance = (np.maximum(clearance[low], clearance[low + 1]) + rng.uniform(0.5, 2.0, count)).astype(np.float32)
     path = _fall(hair, skull, roots, way, clearance, 9.0, rng)
-    _curl(path, hair, rng)
+    _curl(path, hair, rng.uniform(1.5, 3.5, count), rng.random(count))
     return _strips(path, rng.uniform(4, 11, count).astype(np.float32), left + at * (WIDTH * 0.44 / 22))
 
 
@@ -199,16 +196,34 @@ def _fringe(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     return _strips(path, rng.uniform(5, 13, count).astype(np.float32), 1 + 0.8 * (across + 1) * WIDTH / 2)
 
 
-def _curl(path: ndarray, hair: Hair, rng: np.random.Generator) -> None:
-    """Makes paths (n, N, 3) wind."""
-    n, count, _ = path.shape
-    t = np.linspace(0, 1, n, dtype=np.float32)[:, None]
-    turn = 2 * np.pi * (t * rng.uniform(1, 2.2, count) + rng.random(count))
+def _curl(path: ndarray, hair: Hair, turns: ndarray, phase: ndarray) -> None:
+    """Makes paths (n, N, 3) wind, `turns` (N,) times from a phase (N,), in turns."""
+    t = np.linspace(0, 1, len(path), dtype=np.float32)[:, None]
+    angle = 2 * np.pi * (t * turns + phase)
     size = hair.curl * min(7.0, 0.12 * hair.length) * smooth(t, 0.1, 0.6)
     outwards = unit(path - axis(path))
     across = unit(np.cross(np.gradient(path, axis=0), outwards))
-    path += across * (size * np.sin(turn))[..., None].astype(np.float32)
-    path += outwards * (size * 0.6 * (1 + np.cos(turn)))[..., None].astype(np.float32)
+    path += across * (size * np.sin(angle))[..., None].astype(np.float32)
+    path += outwards * (size * 0.6 * (1 + np.cos(angle)))[..., None].astype(np.float32)
+
+
+def _tied(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
+    """A pony tail, and thin locks that came loose at the temples."""
+    skull = Skull(vertices)
+    turn = np.deg2rad(rng.uniform(54, 72, 6) * np.repeat([-1, 1], 3))
+    rise = np.deg2rad(rng.uniform(15, 30, 6))
+    temples = np.column_stack([np.sin(turn) * np.cos(rise), -np.sin(rise), -np.cos(turn) * np.cos(rise)])
+    tail = unit(np.array([0, -0.35, 1]) + 0.07 * rng.normal(size=(24, 3)))
+    directions = np.vstack([temples, tail])
+    index, weight = near(directions)
+    roots = (vertices[index] * weight[..., None]).sum(axis=1)
+    roots[6:] += 9 * tail
+    clearance = np.concatenate([rng.uniform(1, 4, 6), rng.uniform(3, 22, 24)]).astype(np.float32)
+    path = _fall(hair, skull, roots, along(directions, np.tile([0.0, 1.0, 0.2], (30, 1))), clearance, 14.0, rng)
+    path[:, :6] = _end_at(path[:, :6], rng.uniform(-20, 60, 6))
+    _curl(path, hair, rng.uniform(1, 3, 30), rng.random(30))
+    width = np.concatenate([rng.uniform(1.0, 3.0, 6), rng.uniform(8, 16, 24)]).astype(np.float32)
+    return _strips(path, width, rng.uniform(1, WIDTH - 18, 30))
 
 
 def grow_locks(hair: Hair, vertices: ndarray) -> Extra:
@@ -216,4 +231,6 @@ def grow_locks(hair: Hair, vertices: ndarray) -> Extra:
     if not hair.length:
         return NOTHING
     rng = np.random.default_rng(hair.seed + 1)
-    return (_long if hair.style in ("bob", "long") else _short)(hair, vertices, rng)
+    grow = {"bob": _long, "long": _long, "tied": _tied}.get(hair.style, _short)
+    locks = grow(hair, vertices, rng)
+    return join([locks, _fringe(hair, vertices, rng)]) if hair.fringe else locks

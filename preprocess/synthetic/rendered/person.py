@@ -9,6 +9,7 @@ from numpy import ndarray
 from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
 from preprocess.synthetic.rendered.frame import fit_generic
 from preprocess.synthetic.rendered.hair import stand_off
+from preprocess.synthetic.rendered.hats import wear
 from preprocess.synthetic.rendered.locks import grow_locks
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.template import mean_vertices
@@ -85,7 +86,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
     normals = corner_normals(mesh, vertices)
     vertices += stand_off(traits.hairdo, mean_vertices())[:, None] * normals
-    locks = grow_locks(traits.hairdo, vertices)
+    locks = wear(traits.hairdo, vertices) if traits.hairdo.hat else grow_locks(traits.hairdo, vertices)
     start = len(mesh.corner_vertex)
     kappa = np.deg2rad([4.0 + 1.2 * rng.normal(), 1.0 + 0.5 * rng.normal()])
     return Person(

@@ -32,7 +32,7 @@ def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[nda
     return vertices, person.normals
 
 
-def _seen(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
+def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
     """What pixels see of the triangles."""
     to_camera = view.to_camera_matrix
     points = to_camera[:, :3] @ vertices.T + to_camera[:, 3:]
@@ -44,7 +44,7 @@ def _seen(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
-    surface = _seen(person, vertices, person.triangles, view)
+    surface = see(person, vertices, person.triangles, view)
     turned = (normals @ view.rotation.T).astype(np.float32)
     column, row, *normal = surface.between(
         np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32)
@@ -65,7 +65,7 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
 
 
 def _paint_lashes(picture: ndarray, depth: ndarray, person: Person, vertices: ndarray, view: View) -> None:
-    surface = _seen(person, vertices, solid_and_lashes()[1], view)
+    surface = see(person, vertices, solid_and_lashes()[1], view)
     near = surface.seen & (surface.depth < depth + 0.5)
     picture[:, near] *= np.float32(0.35)
 

@@ -7,6 +7,7 @@ from numpy import ndarray
 from preprocess.synthetic.rendered.assets import load_skins
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, ROWS, SPOTS, WIDTH
 from preprocess.synthetic.rendered.hair import paint_hair
+from preprocess.synthetic.rendered.hats import paint_cloth
 from preprocess.synthetic.rendered.traits import RACES, SEXES, Traits
 
 _FACE = np.s_[110:240, 140:276]  # of the atlas: forehead to chin, cheek to cheek
@@ -48,4 +49,6 @@ def paint_atlas(traits: Traits) -> ndarray:
         atlas[top : top + height, left : left + width] = (225, 215, 200, 200)
     painted = np.clip(atlas, 0, 255).astype(np.uint8)
     paint_hair(painted, traits.hairdo, traits.hair)
+    if traits.hairdo.hat:
+        paint_cloth(painted, traits.hairdo)
     return painted

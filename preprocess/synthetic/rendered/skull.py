@@ -117,6 +117,18 @@ def quads(number: ndarray, both_sides: bool) -> ndarray:
     return triangles.astype(np.int32)
 
 
+def surface(points: ndarray, places: ndarray, relief: ndarray | float = 0.0) -> Extra:
+    """A grid of points (n, m, 3), rows down and columns to the right as seen from outside, with both its sides.
+
+    places: (n, m, 2) in the atlas.  relief: (m,) how much normals are tilted to the right.
+    """
+    down, right = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    normals = unit(np.cross(down, right)) + np.asarray(relief)[..., None] * unit(right)
+    number = np.arange(points[..., 0].size).reshape(points.shape[:2])
+    flat = (values.reshape(-1, values.shape[-1]).astype(np.float32) for values in (points, normals, places))
+    return Extra(*flat, quads(number, True))
+
+
 def join(parts: list[Extra]) -> Extra:
     """All as one."""
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
