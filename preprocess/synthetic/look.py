@@ -19,6 +19,7 @@ Picture = TypeVar("Picture", bound=Scene)
 class Look(Generic[Person, Picture]):
     """Drawn or rendered: persons of its own kind, scenes of its own kind. Pictures are RGB uint8, seeds say all.
 
+    draw_pose: gaze and head of a picture, (pitch, yaw) radians, as `draw_scene` draws them.
     patch: (person, scene, size) -> the normalised patch.
     aligned: (person, scene, view of a size, size) -> the same scene before another camera.
     landmarks: person -> scene -> (68, 3) mm in the head frame, NaN but for those that the alignment needs.
@@ -26,6 +27,7 @@ class Look(Generic[Person, Picture]):
     """
 
     draw_person: Callable[[np.random.Generator], Person]
+    draw_pose: Callable[[np.random.Generator, Domain], tuple[ndarray, ndarray]]
     draw_scene: Callable[[np.random.Generator, Domain, float], Picture]
     patch: Callable[[Person, Picture, int], ndarray]
     aligned: Callable[[Person, Picture, Callable[[int], AlignedView], int], ndarray]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.aligned import aligned_view, camera_rotation, five_points, to_patch
-from preprocess.synthetic.domains import DOMAINS, draw_pose
+from preprocess.synthetic.domains import DOMAINS
 from preprocess.synthetic.drawn.look import DRAWN
 from preprocess.synthetic.look import Look
 from preprocess.synthetic.rendered.look import RENDERED
@@ -54,7 +54,7 @@ def draw_scenes(key: list[int], domain_index: int, samples: int, style: Style) -
             yield shared
         else:
             rng = np.random.default_rng([*key, i + 1, _POSE_STREAM])
-            gaze, head = (tuple(angles.tolist()) for angles in draw_pose(rng, domain))
+            gaze, head = (tuple(angles.tolist()) for angles in look.draw_pose(rng, domain))
             yield replace(shared, gaze=gaze, head=head, noise_seed=int(rng.integers(2**31)))
 
 

@@ -115,6 +115,7 @@ def aligned(person: Person, scene: Scene, view_at: Callable[[int], AlignedView],
 
 DRAWN = Look(
     draw_person=draw_person,
+    draw_pose=draw_pose,
     draw_scene=draw_scene,
     patch=render,
     aligned=aligned,

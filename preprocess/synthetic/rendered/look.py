@@ -10,7 +10,7 @@ from preprocess.synthetic.look import Look
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, draw_person
 from preprocess.synthetic.rendered.render import aligned, patch, pose
-from preprocess.synthetic.rendered.scene import RenderedScene, draw_scene
+from preprocess.synthetic.rendered.scene import RenderedScene, draw_scene, draw_wide_pose
 from preprocess.synthetic.scene import make_view
 
 
@@ -28,6 +28,7 @@ def landmarks(person: Person) -> Callable[[RenderedScene], ndarray]:
 
 RENDERED = Look(
     draw_person=draw_person,
+    draw_pose=draw_wide_pose,
     draw_scene=draw_scene,
     patch=patch,
     aligned=aligned,

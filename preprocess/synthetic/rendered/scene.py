@@ -1,14 +1,16 @@
 """What differs between pictures of a rendered person: pose, mood, light, background and camera."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy import ndarray
 
 from preprocess.synthetic.domains import Domain, draw_pose
 from preprocess.synthetic.rendered.expression import Expression, draw_expression
 from preprocess.synthetic.scene import Scene
 
 Rgb = tuple[float, float, float]
+WIDE_SHARE, WIDER = 0.35, 1.6  # of the pictures, and how much wider than the domain's their ranges are
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,16 @@ def _tint(rng: np.random.Generator, amount: float) -> Rgb:
     return 1 + warm, 1 + green, 1 - warm
 
 
+def draw_wide_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, ndarray]:
+    """As `domains.draw_pose`, but some pictures are taken from further to the side, as photographs are."""
+    wider = WIDER if rng.random() < WIDE_SHARE and not domain.grid else 1.0
+    head, gaze = (tuple((wider * low, wider * high) for low, high in ranges) for ranges in (domain.head, domain.gaze))
+    return draw_pose(rng, replace(domain, head=head, gaze=gaze))
+
+
 def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> RenderedScene:
     """One picture's pose, mood, light, background and camera."""
-    gaze, head = draw_pose(rng, domain)
+    gaze, head = draw_wide_pose(rng, domain)
     amount = min(1.0, variation + domain.extra_variation)
 
     def vary(spread: float) -> float:
