@@ -9,12 +9,13 @@ from numpy import ndarray
 
 LIMBUS_DISTANCE = 10.7  # from the centre of rotation to the middle of the limbus' disc; the iris lies in that
 CORNEA_RADIUS, CORNEA_DISTANCE = 7.8, 5.6  # its sphere, and how far before the centre of rotation: meets the limbus
-KAPPA_OUTWARDS, KAPPA_OUTWARDS_SD, KAPPA_DOWN = np.deg2rad([4.0, 1.2, 1.0]).tolist()
+KAPPA_MEAN_DEG, KAPPA_SD_DEG = np.array([4.0, 1.0]), np.array([1.2, 0.5])  # outwards, down
 
 
 def draw_kappa(rng: np.random.Generator) -> tuple[float, float]:
     """Angle kappa of a person, (outwards, down): how far the axes of the pupils are off the lines of sight."""
-    return KAPPA_OUTWARDS + KAPPA_OUTWARDS_SD * float(np.clip(rng.normal(), -2.5, 2.5)), KAPPA_DOWN
+    outwards, down = np.deg2rad(KAPPA_MEAN_DEG + KAPPA_SD_DEG * rng.normal(size=2))
+    return float(outwards), float(down)
 
 
 def pupil_centres(centres: ndarray, axes: ndarray) -> ndarray:
