@@ -2,14 +2,14 @@
 
 Rows 0 to HEAD_ROWS are the skin of the head, crown above and chin below, spread out as the mesh's own texture
 coordinates are, but closer to the eye: the face has texels of about 0.8 mm, the back of the head of 2.2. Below
-come neck and shoulders, and small spots for teeth and what is behind lips and lids.
+come neck and shoulders, small spots for teeth and what is behind lips and lids, and locks of hair from root to tip.
 """
 
 import numpy as np
 from numpy import ndarray
 
-WIDTH, HEAD_ROWS, BODY_ROWS, SPOT_ROWS = 416, 272, 40, 24
-ROWS = HEAD_ROWS + BODY_ROWS + SPOT_ROWS
+WIDTH, HEAD_ROWS, BODY_ROWS, SPOT_ROWS, HAIR_ROWS = 416, 272, 40, 24, 64
+ROWS = HEAD_ROWS + BODY_ROWS + SPOT_ROWS + HAIR_ROWS
 _TOP = HEAD_ROWS + BODY_ROWS
 # Left, top, width and height of spots.
 SPOTS = {

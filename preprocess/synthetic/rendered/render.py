@@ -1,20 +1,19 @@
 """Pictures of a rendered person: triangles to pixels, light, eyes, lashes, glasses, camera."""
 
 from collections.abc import Callable
-from functools import cache
 
 import cv2
 import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.aligned import AlignedView, to_patch
-from preprocess.synthetic.rendered.assets import LASHES, load_mesh
+from preprocess.synthetic.rendered.assets import load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.lashes import lash_places
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
-from preprocess.synthetic.rendered.person import Person
+from preprocess.synthetic.rendered.person import Person, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.worn import paint_glasses
@@ -24,41 +23,34 @@ NEAR, FAR = 380.0, 900.0
 SAMPLES = 1.5  # of the surface, a pixel and direction
 
 
-@cache
-def _solid_and_lashes() -> tuple[ndarray, ndarray]:
-    """Corners of the triangles of both, (3, T) each."""
-    mesh = load_mesh()
-    lashes = np.isin(mesh.part, LASHES)
-    return np.ascontiguousarray(mesh.triangles[~lashes].T), np.ascontiguousarray(mesh.triangles[lashes].T)
-
-
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
     weights = posed(scene.expression, directions, person.opening)
     moved, bent = load_mesh().moved(weights)
-    normals = person.normals + bent
+    vertices, normals, face = person.vertices.copy(), person.normals.copy(), slice(len(moved))
+    vertices[face] += moved @ person.turn.T
+    normals[face] += bent
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None] + np.float32(1e-6)
-    return person.vertices + moved @ person.turn.T, normals
+    return vertices, normals
 
 
-def _seen(vertices: ndarray, triangles: ndarray, view: View) -> Surface:
+def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
     """What pixels see of the triangles."""
     to_camera = view.to_camera_matrix
     points = to_camera[:, :3] @ vertices.T + to_camera[:, 3:]
     columns, rows = view.to_pixels(*points)
-    corner = load_mesh().corner_vertex
-    columns, rows, depth = (a.astype(np.float32)[corner] for a in (columns, rows, points[2]))
+    columns, rows, depth = (a.astype(np.float32)[person.corner_vertex] for a in (columns, rows, points[2]))
     return rasterize(columns, rows, depth, triangles, view.size, NEAR)
 
 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
-    surface = _seen(vertices, _solid_and_lashes()[0], view)
+    surface = see(person, vertices, person.triangles, view)
     turned = (normals @ view.rotation.T).astype(np.float32)
-    mesh = load_mesh()
-    layers = surface.between(np.vstack([mesh.corner_place.T, turned[mesh.corner_vertex].T]).astype(np.float32))
+    layers = surface.between(np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32))
     (column, row), normal = layers[:2], layers[2:]
+    np.negative(np.abs(normal[2]), out=normal[2])  # the back of a lock of hair is lit as its front
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
@@ -73,7 +65,7 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
 
 
 def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: Person, view: View) -> None:
-    surface = _seen(vertices, _solid_and_lashes()[1], view)
+    surface = see(person, vertices, solid_and_lashes()[1], view)
     rows, columns = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
     if not len(rows):
         return

@@ -10,6 +10,8 @@ from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, ROWS, SPOT
 from preprocess.synthetic.rendered.beard import paint_beard, paint_below_chin
 from preprocess.synthetic.rendered.brows import brow_cover
 from preprocess.synthetic.rendered.complexion import hollows, paint_complexion, paint_gloss
+from preprocess.synthetic.rendered.hair import paint_hair
+from preprocess.synthetic.rendered.hats import paint_cloth
 from preprocess.synthetic.rendered.lashes import paint_lashes
 from preprocess.synthetic.rendered.makeup import paint_makeup
 from preprocess.synthetic.rendered.mouth import paint_mouth
@@ -82,4 +84,7 @@ def paint_atlas(traits: Traits) -> ndarray:
     atlas[top : top + height, left : left + width] = (*pink, 120)
     paint_mouth(atlas, traits.teeth, traits.makeup.lips)
     paint_lashes(atlas, traits.makeup.mascara, traits.texture_seed)
+    paint_hair(atlas, traits.hairdo, traits.hair)
+    if traits.hairdo.hat:
+        paint_cloth(atlas, traits.hairdo)
     return np.clip(atlas, 0, 255).astype(np.uint8)

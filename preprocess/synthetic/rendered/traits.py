@@ -11,6 +11,7 @@ from preprocess.synthetic.rendered.brows import Brows, draw_brows
 from preprocess.synthetic.rendered.colours import Rgb, jitter, mix
 from preprocess.synthetic.rendered.complexion import Complexion, draw_complexion
 from preprocess.synthetic.rendered.glasses import Glasses, draw_glasses
+from preprocess.synthetic.rendered.hair import Hair, draw_hair
 from preprocess.synthetic.rendered.makeup import Makeup, draw_makeup
 from preprocess.synthetic.rendered.mouth import Teeth, draw_teeth
 
@@ -71,6 +72,7 @@ class Traits:
     makeup: Makeup
     teeth: Teeth
     glasses: Glasses | None
+    hairdo: Hair
 
 
 @cache
@@ -161,4 +163,5 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         makeup=draw_makeup(rng, sex, age, skin),
         teeth=draw_teeth(rng, age),
         glasses=draw_glasses(rng, age),
+        hairdo=draw_hair(rng, sex, age, float(races[0])),
     )
