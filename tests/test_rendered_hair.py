@@ -10,9 +10,9 @@ from preprocess.synthetic.rendered.atlas import HEAD_ROWS
 from preprocess.synthetic.rendered.hair import HATS, STYLES, Hair, draw_hair, inside, stand_off
 from preprocess.synthetic.rendered.look import RENDERED
 from preprocess.synthetic.rendered.person import Person, build_person
+from preprocess.synthetic.rendered.places import mean_head, places
 from preprocess.synthetic.rendered.render import see
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.rendered.template import mean_vertices, texel_positions
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 from preprocess.synthetic.scene import View, make_view
 
@@ -87,12 +87,13 @@ def test_hats_cover_the_crown_and_leave_the_eyes_free(hat: str):
 def test_scalp_hair_is_above_the_hairline_only():
     traits, hair = somebody(5), WORN["short"]
     bald, hairy = wearing(BALD, traits), wearing(hair, traits)
-    below = inside(hair, texel_positions()[:HEAD_ROWS]) < -18
+    at = places()
+    below = inside(hair, np.dstack([at.x, at.y, at.z])) < -18
     assert below.mean() > 0.3
     np.testing.assert_array_equal(hairy.atlas[:HEAD_ROWS][below], bald.atlas[:HEAD_ROWS][below])
     moved = np.linalg.norm(hairy.vertices[: len(bald.vertices)] - bald.vertices, axis=1) > 0.01
     assert moved.any()
-    assert (inside(hair, mean_vertices())[moved] > -3).all()
+    assert (inside(hair, mean_head())[moved] > -3).all()
 
 
 def test_the_temples_recede():

@@ -1,6 +1,6 @@
 """Hair of a rendered person: how it is worn, where it grows, how far it stands off, and its colours.
 
-Places are those of the mean head (`template.py`), so a hairline runs over the same spots of every face. What stands
+Spots are those of the mean head (`places.py`), so a hairline runs over the same spots of every face. What stands
 free of the scalp are locks, see `locks.py`.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, HEAD_ROWS, ROWS, WIDTH
-from preprocess.synthetic.rendered.template import texel_positions
+from preprocess.synthetic.rendered.places import places, ramp
 
 HATS = ("knitted", "cap", "scarf")
 STYLES = ("bald", "horseshoe", "buzz", "short", "curly", "tied", "bob", "long")
@@ -61,12 +61,6 @@ class Hair:
     seed: int = 0
     hat: str = ""  # of HATS, '' for none
     hat_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-
-def smooth(x: ndarray, low: float, high: float) -> ndarray:
-    """0 below `low` to 1 above `high`, without a kink."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def _draw_style(rng: np.random.Generator, sex: float, age: float, african: float) -> str:
@@ -123,14 +117,14 @@ def _put_on(hair: Hair, rng: np.random.Generator, male: float) -> Hair:
     return replace(flat, style={"bob": "tied", "long": "tied", "curly": "buzz"}.get(hair.style, hair.style))
 
 
-def inside(hair: Hair, places: ndarray) -> ndarray:
-    """How far above the hairline places (..., 3) of the mean head are, mm, negative where no hair grows."""
-    x, y, z = np.moveaxis(places, -1, 0)
+def inside(hair: Hair, spots: ndarray) -> ndarray:
+    """How far above the hairline spots (..., 3) of the mean head are, mm, negative where no hair grows."""
+    x, y, z = np.moveaxis(spots, -1, 0)
     if hair.style == "bald":
         return np.full(x.shape, -99.0, np.float32)
     angle = np.rad2deg(np.arctan2(np.abs(x), 75 - z))
     edge = np.interp(angle, *_EDGE.T)
-    front = 1 - smooth(angle, 45, 62)
+    front = 1 - ramp(angle, 45, 62)
     edge -= hair.high * front - hair.peak * np.exp(-((angle / 7) ** 2))
     edge -= 26 * hair.recession * np.exp(-(((angle - 36) / 13) ** 2)) + 6 * hair.recession * front
     edge += hair.sideburns * np.exp(-(((angle - 79) / 6) ** 2))
@@ -141,12 +135,12 @@ def inside(hair: Hair, places: ndarray) -> ndarray:
     return above.astype(np.float32)
 
 
-def stand_off(hair: Hair, places: ndarray) -> ndarray:
-    """How far the surface of the hair is from the scalp, mm, at places (..., 3) of the mean head."""
-    above, y = inside(hair, places), places[..., 1]
-    up = smooth(-y, 45, 105)
-    ramp = smooth(above, -3, 4 + 0.9 * max(hair.top, hair.side))
-    return (hair.side + (hair.top - hair.side) * up) * ramp
+def stand_off(hair: Hair, spots: ndarray) -> ndarray:
+    """How far the surface of the hair is from the scalp, mm, at spots (..., 3) of the mean head."""
+    above, y = inside(hair, spots), spots[..., 1]
+    up = ramp(-y, 45, 105)
+    edge = ramp(above, -3, 4 + 0.9 * max(hair.top, hair.side))
+    return (hair.side + (hair.top - hair.side) * up) * edge
 
 
 @cache
@@ -197,11 +191,12 @@ def paint_hair(atlas: ndarray, hair: Hair, rgb: tuple[float, float, float]) -> N
 
 
 def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng: np.random.Generator) -> None:
-    places = texel_positions()[:_LOWEST_ROW]
-    head, above, noise = head[:_LOWEST_ROW], inside(hair, places), strands(hair, rng, _LOWEST_ROW)
+    at = places()
+    spots = np.dstack([at.x, at.y, at.z])[:_LOWEST_ROW]
+    head, above, noise = head[:_LOWEST_ROW], inside(hair, spots), strands(hair, rng, _LOWEST_ROW)
     reach = 3.0 if hair.style in ("buzz", "horseshoe") else 2.2
-    cover = smooth(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
-    dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (places[..., 1] < -60))
+    cover = ramp(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
+    dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (spots[..., 1] < -60))
     cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]
     colour = np.empty((*noise.shape, 4), np.float32)
     colour[..., :3] = strand_colour(hair, rgb, noise, rng) * np.float32(0.5 + 0.5 * hair.roots)

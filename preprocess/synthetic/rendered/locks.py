@@ -8,7 +8,8 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, ROWS, WIDTH
-from preprocess.synthetic.rendered.hair import Hair, inside, smooth, stand_off
+from preprocess.synthetic.rendered.hair import Hair, inside, stand_off
+from preprocess.synthetic.rendered.places import mean_head, ramp
 from preprocess.synthetic.rendered.skull import (
     CENTRE,
     NOTHING,
@@ -23,7 +24,6 @@ from preprocess.synthetic.rendered.skull import (
     surface,
     unit,
 )
-from preprocess.synthetic.rendered.template import mean_vertices
 
 LOWEST_FRINGE = -17.0  # y, above the lids
 _CROWN = np.array([0.0, -0.86, 0.5], np.float32)  # the direction that hair grows away from
@@ -59,7 +59,7 @@ def _grow(
     for k, pace in enumerate(np.linspace(0.45, 1.55, n - 1)):
         there = skull.push_out(path[-1] + pace * step[:, None] * way, clearance * min(1.0, 0.3 * (k + 1)), slack)
         way = unit(there - path[-1])
-        path.append(path[-1] + pace * step[:, None] * way)
+        path.append(there)
         inwards = unit((axis(path[-1]) - path[-1]) * (1, 0, 1))
         way = unit(way + down + 0.25 * weight * inwards)
     return np.stack(path).astype(np.float32)
@@ -99,12 +99,12 @@ def _sheet(path: ndarray, left: float, side: int, relief: ndarray) -> Extra:
 def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     """Locks that lie on the head all over it."""
     directions, index, weight = even_directions(700 if hair.style == "curly" else 420)
-    places = (mean_vertices()[index] * weight[..., None]).sum(axis=1)
-    grows = inside(hair, places) > 2
-    directions, index, weight, places = directions[grows], index[grows], weight[grows], places[grows]
+    spots = (mean_head()[index] * weight[..., None]).sum(axis=1)
+    grows = inside(hair, spots) > 2
+    directions, index, weight, spots = directions[grows], index[grows], weight[grows], spots[grows]
     roots = (vertices[index] * weight[..., None]).sum(axis=1) - 1.0 * directions
-    count, off, skull = len(roots), stand_off(hair, places), Skull(vertices)
-    length = hair.length * rng.uniform(0.6, 1.15, count) * (0.45 + 0.55 * smooth(inside(hair, places), 0, 60))
+    count, off, skull = len(roots), stand_off(hair, spots), Skull(vertices, face=0.0)
+    length = hair.length * rng.uniform(0.6, 1.15, count) * (0.45 + 0.55 * ramp(inside(hair, spots), 0, 60))
     clearance = (0.6 + rng.gamma(2.0, 0.3 + 0.09 * off)).astype(np.float32)
     lift = hair.lift * (0.1 + 0.02 * off[:, None])
     path = _grow(skull, roots, _comb(hair, directions, rng), length / 4, clearance, 5, lift, 0.15, 1.0)
@@ -115,9 +115,10 @@ def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
 
 def _long(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     """Hair that falls from a parting, in front of the ears or behind them, and down the neck; loose locks on it."""
-    skull, parts, m = Skull(vertices), [], 22
+    parts, m = [], 22
     t = np.linspace(0, 1, m)
     for side in (-1, 1):
+        skull = Skull(vertices, side=side)
         directions = _parting(hair, t, side)
         index, weight = near(directions)
         roots = (vertices[index] * weight[..., None]).sum(axis=1) + 1.0 * directions
@@ -200,7 +201,7 @@ def _curl(path: ndarray, hair: Hair, turns: ndarray, phase: ndarray) -> None:
     """Makes paths (n, N, 3) wind, `turns` (N,) times from a phase (N,), in turns."""
     t = np.linspace(0, 1, len(path), dtype=np.float32)[:, None]
     angle = 2 * np.pi * (t * turns + phase)
-    size = hair.curl * min(7.0, 0.12 * hair.length) * smooth(t, 0.1, 0.6)
+    size = hair.curl * min(7.0, 0.12 * hair.length) * ramp(t, 0.1, 0.6)
     outwards = unit(path - axis(path))
     across = unit(np.cross(np.gradient(path, axis=0), outwards))
     path += across * (size * np.sin(angle))[..., None].astype(np.float32)
@@ -218,11 +219,11 @@ def _tied(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     index, weight = near(directions)
     roots = (vertices[index] * weight[..., None]).sum(axis=1)
     roots[6:] += 9 * tail
-    clearance = np.concatenate([rng.uniform(1, 4, 6), rng.uniform(3, 22, 24)]).astype(np.float32)
+    clearance = np.concatenate([rng.uniform(0.5, 2, 6), rng.uniform(3, 22, 24)]).astype(np.float32)
     path = _fall(hair, skull, roots, along(directions, np.tile([0.0, 1.0, 0.2], (30, 1))), clearance, 14.0, rng)
     path[:, :6] = _end_at(path[:, :6], rng.uniform(-20, 60, 6))
     _curl(path, hair, rng.uniform(1, 3, 30), rng.random(30))
-    width = np.concatenate([rng.uniform(1.0, 3.0, 6), rng.uniform(8, 16, 24)]).astype(np.float32)
+    width = np.concatenate([rng.uniform(2.5, 5.0, 6), rng.uniform(8, 16, 24)]).astype(np.float32)
     return _strips(path, width, rng.uniform(1, WIDTH - 18, 30))
 
 

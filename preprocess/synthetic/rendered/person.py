@@ -14,6 +14,7 @@ from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.hair import stand_off
 from preprocess.synthetic.rendered.hats import wear
 from preprocess.synthetic.rendered.locks import grow_locks
+from preprocess.synthetic.rendered.places import mean_head
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.template import mean_vertices
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
@@ -23,13 +24,14 @@ from preprocess.synthetic.rendered.traits import Traits, draw_traits
 class Person:
     """What the renderer needs of a person. mm in the head frame.
 
-    vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair.
+    vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair or a hat.
     normals: (V, 3), outwards, not quite unit.
     spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) float32, linear colour, and gloss.
     corner_vertex, corner_place, triangles: as of the mesh, (C,), (C, 2) and (3, T); what is no part of it comes last.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
+    corner_vertex, corner_place, triangles: (C,), (C, 2) and (3, T), as of the mesh, whose corners come first.
     opening: of the neutral eyes between their lids, mm.
     glasses: as they sit, if any are worn.
     """
@@ -42,6 +44,9 @@ class Person:
     turn: ndarray
     atlas: ndarray
     kappa: tuple[float, float]
+    corner_vertex: ndarray
+    corner_place: ndarray
+    triangles: ndarray
     opening: float
     corner_vertex: ndarray
     corner_place: ndarray
@@ -72,7 +77,8 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
-    faces = mesh.corner_vertex[mesh.triangles[~np.isin(mesh.part, LASHES)]]
+    solid = solid_and_lashes()[0]
+    faces = mesh.corner_vertex[solid.T]
     raised = displacement(traits.beard)
     if raised is not None:
         vertices += raised[:, None] * normals(vertices, faces)
@@ -81,19 +87,22 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
     lids = landmark_vertices()
     opening = float(vertices[lids[[40, 41, 46, 47]], 1].mean() - vertices[lids[[37, 38, 43, 44]], 1].mean())
-    worn = fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed) if traits.glasses else None
-    vertices += stand_off(traits.hairdo, mean_vertices())[:, None] * normals(vertices, faces)
-    locks = wear(traits.hairdo, vertices) if traits.hairdo.hat else grow_locks(traits.hairdo, vertices)
-    start = len(mesh.corner_vertex)
+    raised = stand_off(traits.hairdo, mean_head())
+    if raised.any():
+        vertices += raised[:, None] * normals(vertices, faces)
+    extra = wear(traits.hairdo, vertices) if traits.hairdo.hat else grow_locks(traits.hairdo, vertices)
     return Person(
         traits,
-        np.vstack([vertices, locks.vertices]),
-        np.vstack([normals(vertices, faces), locks.normals]),
+        np.vstack([vertices, extra.vertices]),
+        np.vstack([normals(vertices, faces), extra.normals]),
         spheres,
         eyes,
         turn,
         (paint_atlas(traits) * np.float32(1 / 255)) ** 2,
         draw_kappa(rng),
+        np.concatenate([mesh.corner_vertex, len(vertices) + np.arange(len(extra.vertices))]),
+        np.vstack([mesh.corner_place, extra.places]),
+        np.ascontiguousarray(np.hstack([solid, len(mesh.corner_vertex) + extra.triangles.T])),
         opening,
         np.concatenate([mesh.corner_vertex, len(vertices) + np.arange(len(locks.vertices))]),
         np.vstack([mesh.corner_place, locks.places]),

@@ -38,6 +38,7 @@ class Places:
     on_skin: ndarray
 
 
+@cache
 def mean_head() -> ndarray:
     """(V, 3) vertices of a mean head, mm in the head frame."""
     mesh = load_mesh()

@@ -25,10 +25,11 @@ SAMPLES = 1.5  # of the surface, a pixel and direction
 
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices and normals (V, 3), head frame, with expression and lids for eyes that look along `directions`."""
-    moved, bent = load_mesh().moved(posed(scene.expression, directions, person.opening))
-    vertices, normals = person.vertices.copy(), person.normals.copy()
-    vertices[: len(moved)] += moved @ person.turn.T
-    normals[: len(bent)] += bent
+    weights = posed(scene.expression, directions, person.opening)
+    moved, bent = load_mesh().moved(weights)
+    vertices, normals, face = person.vertices.copy(), person.normals.copy(), slice(len(moved))
+    vertices[face] += moved @ person.turn.T
+    normals[face] += bent
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None] + np.float32(1e-6)
     return vertices, normals
 
@@ -49,6 +50,7 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     turned = (normals @ view.rotation.T).astype(np.float32)
     layers = surface.between(np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32))
     (column, row), normal = layers[:2], layers[2:]
+    np.negative(np.abs(normal[2]), out=normal[2])  # the back of a lock of hair is lit as its front
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
     depth = np.where(surface.seen, surface.depth, np.float32(FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)

@@ -84,8 +84,7 @@ def paint_atlas(traits: Traits) -> ndarray:
     atlas[top : top + height, left : left + width] = (*pink, 120)
     paint_mouth(atlas, traits.teeth, traits.makeup.lips)
     paint_lashes(atlas, traits.makeup.mascara, traits.texture_seed)
-    painted = np.clip(atlas, 0, 255).astype(np.uint8)
-    paint_hair(painted, traits.hairdo, traits.hair)
+    paint_hair(atlas, traits.hairdo, traits.hair)
     if traits.hairdo.hat:
-        paint_cloth(painted, traits.hairdo)
-    return painted
+        paint_cloth(atlas, traits.hairdo)
+    return np.clip(atlas, 0, 255).astype(np.uint8)

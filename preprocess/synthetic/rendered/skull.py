@@ -8,9 +8,10 @@ import numpy as np
 from numpy import ndarray
 from scipy.spatial import cKDTree
 
-from preprocess.synthetic.rendered.atlas import HEAD_ROWS
-from preprocess.synthetic.rendered.hair import smooth
-from preprocess.synthetic.rendered.template import texel_positions, texel_vertices
+from preprocess.synthetic.rendered.assets import PARTS, load_mesh
+from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
+from preprocess.synthetic.rendered.places import places, ramp
+from preprocess.synthetic.rendered.raster import rasterize
 
 CENTRE = np.array([0.0, -10.0, 80.0], np.float32)  # of the head, that directions are told from
 _GRID = 48, 96  # of directions: rows from the top to below, columns round the head
@@ -35,16 +36,31 @@ def unit(v: ndarray) -> ndarray:
 
 
 @cache
+def texel_vertices() -> tuple[ndarray, ndarray]:
+    """Vertices (n, 3) that texels on the skin lie between, and their weights (n, 3), sum 1."""
+    mesh, on_skin = load_mesh(), places().on_skin
+    column, row = np.ascontiguousarray(mesh.corner_place.T)
+    triangles = np.ascontiguousarray(mesh.triangles[mesh.part == PARTS.index("skin")].T)
+    surface = rasterize(column, row, np.ones(len(row), np.float32), triangles, max(WIDTH, HEAD_ROWS), 0.0)
+    rows, columns = np.nonzero(on_skin)
+    corners = surface.corners[:, surface.triangle[rows, columns]]
+    a, b, c = (plane[:, surface.triangle[rows, columns]] for plane in surface.planes)
+    weights = (a * columns + b * rows + c).T
+    return mesh.corner_vertex[corners].T, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@cache
 def _directions() -> cKDTree:
-    """A search for the texel of the head that lies in a direction from the mean head's CENTRE."""
-    return cKDTree(unit(texel_positions()[:HEAD_ROWS] - CENTRE).reshape(-1, 3))
+    """A search for the texel on the skin that lies in a direction from the mean head's CENTRE."""
+    at = places()
+    return cKDTree(unit(np.stack([at.x, at.y, at.z], axis=-1)[at.on_skin] - CENTRE))
 
 
 def near(directions: ndarray) -> tuple[ndarray, ndarray]:
     """Vertices (..., 3) that directions (..., 3) on the mean head lie between, and their weights, sum 1."""
     texel = _directions().query(directions)[1]
     vertices, weights = texel_vertices()
-    return vertices.reshape(-1, 3)[texel], weights.reshape(-1, 3)[texel]
+    return vertices[texel], weights[texel]
 
 
 @cache
@@ -68,14 +84,17 @@ def even_directions(count: int) -> tuple[ndarray, ndarray, ndarray]:
 
 
 class Skull:
-    """How far a head reaches in each direction from CENTRE, hair that lies on it included."""
+    """How far a head reaches in each direction from CENTRE, hair that lies on it included.
 
-    def __init__(self, vertices: ndarray, face: float = 66.0) -> None:
+    face: half the width, mm, that is left free in front.  side: -1 or 1 for whatever passes the face there.
+    """
+
+    def __init__(self, vertices: ndarray, face: float = 66.0, side: int = 0) -> None:
         index, weight = _grid()
         radius = np.sqrt(((vertices - CENTRE) ** 2).sum(axis=1))[index]
         reach = (radius * weight).sum(axis=-1).astype(np.float32)
         self.reach = np.hstack([reach, reach[:, :1]])
-        self.face = face  # half the width that hair leaves free
+        self.face, self.side = face, side
 
     def push_out(self, points: ndarray, clearance: ndarray, slack: float = 999.0) -> ndarray:
         """Points (n, 3), those within a clearance (n,) mm of the head moved out to it, others to `slack` beyond it."""
@@ -94,10 +113,11 @@ class Skull:
         column_out = np.maximum(1 / np.maximum(np.hypot(*flat.T), 1e-3), 1)[:, None]
         hanging = points.copy()
         hanging[:, [0, 2]] = (flat * column_out * (62, 62) + (0, 95)).astype(np.float32)
-        t = smooth(points[:, 1], 40, _NAPE)[:, None]
+        t = ramp(points[:, 1], 40, _NAPE)[:, None]
         out += (hanging - out) * t
-        face = smooth(out[:, 1], -75, -30) * (1 - smooth(out[:, 2], 40, 70))
-        aside = np.sign(out[:, 0]) * np.maximum(np.abs(out[:, 0]), self.face)
+        face = ramp(out[:, 1], -90, -30) * (1 - ramp(out[:, 2], 40, 70))
+        side = self.side or np.sign(out[:, 0])
+        aside = side * np.maximum(side * out[:, 0], self.face)
         out[:, 0] += (aside - out[:, 0]) * face
         return out.astype(np.float32)
 
@@ -117,15 +137,15 @@ def quads(number: ndarray, both_sides: bool) -> ndarray:
     return triangles.astype(np.int32)
 
 
-def surface(points: ndarray, places: ndarray, relief: ndarray | float = 0.0) -> Extra:
+def surface(points: ndarray, texels: ndarray, relief: ndarray | float = 0.0) -> Extra:
     """A grid of points (n, m, 3), rows down and columns to the right as seen from outside, with both its sides.
 
-    places: (n, m, 2) in the atlas.  relief: (m,) how much normals are tilted to the right.
+    texels: (n, m, 2) places in the atlas.  relief: (m,) how much normals are tilted to the right.
     """
     down, right = np.gradient(points, axis=0), np.gradient(points, axis=1)
     normals = unit(np.cross(down, right)) + np.asarray(relief)[..., None] * unit(right)
     number = np.arange(points[..., 0].size).reshape(points.shape[:2])
-    flat = (values.reshape(-1, values.shape[-1]).astype(np.float32) for values in (points, normals, places))
+    flat = (values.reshape(-1, values.shape[-1]).astype(np.float32) for values in (points, normals, texels))
     return Extra(*flat, quads(number, True))
 
 
