@@ -135,5 +135,5 @@ def _glint(rays: ndarray, normal: ndarray, person: Person, scene: RenderedScene,
         half = unit(light) + to_camera
         spot = 0.42 * half / np.linalg.norm(half) + 0.72 * axis
         spot = (spot / np.linalg.norm(spot)).astype(np.float32)
-        shine += np.float32(strength * scene.glint) * np.exp((normal @ spot - 1) * np.float32(sharp))
+        shine += np.float32(strength * scene.glint) * np.exp(np.minimum(normal @ spot - 1, 0) * np.float32(sharp))
     return shine

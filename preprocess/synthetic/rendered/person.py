@@ -16,7 +16,6 @@ from preprocess.synthetic.rendered.hats import wear
 from preprocess.synthetic.rendered.locks import grow_locks
 from preprocess.synthetic.rendered.places import mean_head
 from preprocess.synthetic.rendered.skin import paint_atlas
-from preprocess.synthetic.rendered.template import mean_vertices
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
 
@@ -29,7 +28,6 @@ class Person:
     spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) float32, linear colour, and gloss.
-    corner_vertex, corner_place, triangles: as of the mesh, (C,), (C, 2) and (3, T); what is no part of it comes last.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
     corner_vertex, corner_place, triangles: (C,), (C, 2) and (3, T), as of the mesh, whose corners come first.
     opening: of the neutral eyes between their lids, mm.
@@ -48,9 +46,6 @@ class Person:
     corner_place: ndarray
     triangles: ndarray
     opening: float
-    corner_vertex: ndarray
-    corner_place: ndarray
-    triangles: ndarray
     glasses: Worn | None = None
 
 
@@ -104,10 +99,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         np.vstack([mesh.corner_place, extra.places]),
         np.ascontiguousarray(np.hstack([solid, len(mesh.corner_vertex) + extra.triangles.T])),
         opening,
-        np.concatenate([mesh.corner_vertex, len(vertices) + np.arange(len(locks.vertices))]),
-        np.vstack([mesh.corner_place, locks.places]),
-        np.hstack([solid_and_lashes()[0], start + locks.triangles.T]).astype(np.int32),
-        worn,
+        fit_glasses(traits.glasses, vertices, spheres, traits.texture_seed) if traits.glasses else None,
     )
 
 
