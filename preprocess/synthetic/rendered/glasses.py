@@ -26,7 +26,9 @@ SHAPES = {
 }
 _METALS = ((0.20, 0.20, 0.21), (0.30, 0.20, 0.09), (0.08, 0.08, 0.085), (0.02, 0.02, 0.022), (0.28, 0.16, 0.12))
 _ACETATES = ((0.010, 0.010, 0.011), (0.012, 0.02, 0.06), (0.10, 0.015, 0.02), (0.03, 0.06, 0.035), (0.07, 0.035, 0.02))
-_COATINGS = ((0.35, 1.0, 0.5), (0.6, 0.45, 1.0), (0.4, 0.6, 1.0))
+_ONE_COLOUR = {"tortoise": (0.12, 0.045, 0.015), "clear": (0.62, 0.60, 0.57)}
+_COATINGS = ((0.010, 0.030, 0.015), (0.018, 0.013, 0.030), (0.012, 0.018, 0.030))  # green, violet, blue
+_UNCOATED = (0.055, 0.055, 0.055)
 LEFT, TOP, WIDE, HIGH = 5.0, 34.0, 80.0, 68.0  # mm of the sheet that are kept: u from -LEFT, v from -TOP
 CELLS = 2  # a mm
 _FINE = 3  # times finer while it is drawn
@@ -92,22 +94,12 @@ def draw_glasses(rng: np.random.Generator, age: float) -> Glasses | None:
     finish = _choose(rng, {"acetate": 0.42, "tortoise": 0.17, "clear": 0.05, "metal": 0.36})
     metal = finish == "metal"
     rim = _choose(rng, {"full": 0.55, "half": 0.25, "none": 0.2}) if metal else "full"
-    common = {"round": 0.14, "panto": 0.16, "oval": 0.14, "rectangular": 0.28, "square": 0.2, "cat-eye": 0.04}
-    shape = _choose(rng, common | {"aviator": 0.14 if metal and rim == "full" else 0.0})
-    choices = _METALS if metal else _ACETATES
-    colour = choices[min(int(rng.exponential(1.4)), len(choices) - 1)]
-    if finish in ("tortoise", "clear"):
-        colour = (0.12, 0.045, 0.015) if finish == "tortoise" else (0.62, 0.60, 0.57)
-    through = np.full(3, 1 - rng.uniform(0.01, 0.08))
-    if rng.random() < 0.08:  # tinted; dark for a few, and the eyes are still seen
-        through = (0.45 + 0.42 * np.sqrt(rng.random())) * (1 + 0.12 * rng.normal() * np.array([1, 0, -1]))
-    coated = rng.random() < 0.6
-    coating = 0.03 * np.array(_COATINGS[rng.integers(3)]) if coated else np.full(3, 0.07)
+    shapes = {"round": 0.14, "panto": 0.16, "oval": 0.14, "rectangular": 0.28, "square": 0.2, "cat-eye": 0.04}
     return Glasses(
-        shape=shape,
+        shape=_choose(rng, shapes | ({"aviator": 0.14} if metal and rim == "full" else {})),
         rim=rim,
         finish=finish,
-        colour=colour,
+        colour=_colour(rng, finish),
         bridge=float(rng.uniform(15, 20)),
         outwards=float(rng.uniform(0.5, 4)),
         low=float(rng.uniform(2, 7)),
@@ -115,10 +107,26 @@ def draw_glasses(rng: np.random.Generator, age: float) -> Glasses | None:
         temple=float(rng.uniform(1.2, 2.2) if metal else rng.uniform(3, 7)),
         tilt=float(np.deg2rad(rng.uniform(4, 11))),
         roll=float(np.deg2rad(0.8 * rng.normal())),
-        tint=tuple(through.clip(0.3, 1).tolist()),
-        coating=tuple(coating.tolist()),
+        tint=_tint(rng),
+        coating=_COATINGS[rng.integers(3)] if rng.random() < 0.6 else _UNCOATED,
         bulge=float(rng.uniform(90, 220)),
     )
+
+
+def _colour(rng: np.random.Generator, finish: str) -> Rgb:
+    if finish in _ONE_COLOUR:
+        return _ONE_COLOUR[finish]
+    choices = _METALS if finish == "metal" else _ACETATES
+    return choices[min(int(rng.exponential(1.4)), len(choices) - 1)]
+
+
+def _tint(rng: np.random.Generator) -> Rgb:
+    """Most lenses are clear, some tinted; through a few dark ones the eyes are still seen."""
+    through = np.full(3, 1 - rng.uniform(0.01, 0.08))
+    if rng.random() < 0.08:
+        through = (0.45 + 0.42 * np.sqrt(rng.random())) * (1 + 0.12 * rng.normal() * np.array([1, 0, -1]))
+    red, green, blue = through.clip(0.3, 1).tolist()
+    return red, green, blue
 
 
 def lens_outline(style: Glasses, width: float) -> ndarray:
@@ -212,27 +220,25 @@ def fit_glasses(style: Glasses, vertices: ndarray, spheres: ndarray, seed: int) 
     """
     mesh = load_mesh()
     skin = vertices[np.unique(mesh.corner_vertex[mesh.triangles[mesh.part == PARTS.index("skin")]])]
-    eye_x = float((spheres[1, 0] - spheres[0, 0]) / 2) + style.outwards
     middle = spheres[:, :3].mean(axis=0)
-    width = 2 * (eye_x - style.bridge / 2)
-    outline = lens_outline(style, width) + (eye_x, 0.0)
-    low, high = outline.min(axis=0), outline.max(axis=0)
-    hinge = (float(high[0]) + 5.0, float(low[1] + 0.28 * (high[1] - low[1])))
-    frame, lens = _draw(style, outline, hinge)
-    front = _sheet(style, frame, lens)
+    centre = float((spheres[1, 0] - spheres[0, 0]) / 2) + style.outwards
+    outline = lens_outline(style, 2 * centre - style.bridge) + (centre, 0.0)
+    (_, top), (outer, bottom) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
+    hinge = outer + 5.0, top + 0.28 * (bottom - top)
+    front = _sheet(style, *_draw(style, outline, hinge))
     turn, bend = _turn(style), 0.0022
     origin = np.array([middle[0], middle[1] + style.low, 0.0])
     origin = origin + turn[:, 2] * _rest(front, (skin - origin) @ turn, bend)
-    gap = origin[2] - float((spheres[:, 2] - spheres[:, 3]).min())
-    origin[2] -= max(gap + 10.0, 0.0) + min(gap + 20.0, 0.0)  # neither on the lashes nor far out on a long nose
-    hinges = (
-        np.array([[-hinge[0], hinge[1], bend * hinge[0] ** 2], [hinge[0], hinge[1], bend * hinge[0] ** 2]])
-    ) @ turn.T
-    temples = np.stack([_side_of_the_head(skin, s, h + origin) for s, h in zip((-1.0, 1.0), hinges, strict=True)])
+    before_eyes = float((spheres[:, 2] - spheres[:, 3]).min()) - origin[2]
+    origin[2] += before_eyes - np.clip(before_eyes, 10.0, 20.0)  # neither on the lashes nor far out on a long nose
+    temples = []
+    for side in (-1.0, 1.0):
+        start = turn @ (side * hinge[0], hinge[1], bend * hinge[0] ** 2) + origin
+        temples.append(_side_of_the_head(skin, side, start))
     margin = 1.6 * style.rim_width + 0.5
-    extent = (hinge[0] + 1.0, float(low[1]) - margin, float(high[1]) + margin)
+    extent = hinge[0] + 1.0, top - margin, bottom + margin
     tone = _tone(style, np.random.default_rng([seed, 5]), front.shape[:2])
-    return Worn(style, turn, origin, bend, eye_x, extent, front, tone, temples)
+    return Worn(style, turn, origin, bend, centre, extent, front, tone, np.stack(temples))
 
 
 def _turn(style: Glasses) -> ndarray:

@@ -11,12 +11,12 @@ from preprocess.synthetic.rendered.assets import load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
+from preprocess.synthetic.rendered.glasses_paint import paint_glasses
 from preprocess.synthetic.rendered.lashes import lash_places
 from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
 from preprocess.synthetic.rendered.person import Person, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.rendered.worn import paint_glasses
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
 NEAR, FAR = 380.0, 900.0

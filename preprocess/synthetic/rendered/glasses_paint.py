@@ -100,7 +100,7 @@ def _places(u: ndarray, v: ndarray) -> tuple[ndarray, ndarray]:
 
 def _sample(worn: Worn, u: ndarray, v: ndarray) -> tuple[ndarray, ...]:
     """`Worn.front` at points of the sheet, four planes; the lean along u is of the right half."""
-    return cv2.split(cv2.remap(worn.front, *_places(u, v), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return tuple(cv2.split(cv2.remap(worn.front, *_places(u, v), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)))
 
 
 def _cast_on_skin(picture: ndarray, depth: ndarray, lit: ndarray, here: _Setting) -> None:
