@@ -7,6 +7,7 @@ import numpy as np
 from numpy import ndarray
 
 VARIATIONS = {"calm": 0.2, "full": 1.0}
+Ranges = tuple[tuple[float, float], tuple[float, float]]
 EYE_IN_HEAD_LIMIT = np.deg2rad([22.0, 32.0])
 
 
@@ -16,8 +17,8 @@ class Domain:
 
     name: str
     person_id: Callable[[int], str]
-    head: tuple[tuple[float, float], tuple[float, float]] = ((-20, 20), (-30, 30))
-    gaze: tuple[tuple[float, float], tuple[float, float]] = ((-22, 22), (-32, 32))
+    head: Ranges = ((-20, 20), (-30, 30))
+    gaze: Ranges = ((-22, 22), (-32, 32))
     grid: float = 0.0  # angles are multiples of this many degrees
     exposure: float = 1.0
     ambient: float = 0.42

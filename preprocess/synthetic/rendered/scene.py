@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.domains import Domain, draw_pose
+from preprocess.synthetic.domains import Domain, Ranges, draw_pose
 from preprocess.synthetic.rendered.expression import Expression, draw_expression
 from preprocess.synthetic.scene import Scene
 
@@ -41,9 +41,14 @@ def _tint(rng: np.random.Generator, amount: float) -> Rgb:
 
 def draw_wide_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, ndarray]:
     """As `domains.draw_pose`, but some pictures are taken from further to the side, as photographs are."""
-    wider = WIDER if rng.random() < WIDE_SHARE and not domain.grid else 1.0
-    head, gaze = (tuple((wider * low, wider * high) for low, high in ranges) for ranges in (domain.head, domain.gaze))
-    return draw_pose(rng, replace(domain, head=head, gaze=gaze))
+    if domain.grid or rng.random() >= WIDE_SHARE:
+        return draw_pose(rng, domain)
+    return draw_pose(rng, replace(domain, head=_widened(domain.head), gaze=_widened(domain.gaze)))
+
+
+def _widened(ranges: Ranges) -> Ranges:
+    (a, b), (c, d) = ranges
+    return (WIDER * a, WIDER * b), (WIDER * c, WIDER * d)
 
 
 def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> RenderedScene:
