@@ -63,6 +63,13 @@ def by_set(faces: Mapping[str, Faces]) -> dict[str, Faces]:
     return sets
 
 
+def within(faces: Faces, degrees: float) -> Faces:
+    """Those whose heads, as the reference has them, are turned away from the camera by at most so much."""
+    angle = np.degrees(np.arccos(np.cos(faces.labels[:, 2]) * np.cos(faces.labels[:, 3])))
+    rows = np.flatnonzero(angle <= degrees)
+    return Faces(faces.pixels[rows], faces.labels[rows], [faces.names[row] for row in rows])
+
+
 def overview(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Agreement]]]]) -> str:
     """Markdown: correlation (slope), a column a kind, means over its runs. results: set -> kind -> runs."""
     kinds = list(next(iter(results.values())))
@@ -141,7 +148,7 @@ def found_faces(arguments: argparse.Namespace) -> dict[str, Faces]:
 
 def runs_of(arguments: argparse.Namespace) -> dict[str, list[Path]]:
     """Kind -> the estimators of it, trained here or before."""
-    runs = {"; ".join(str(path) for path in paths): paths for paths in arguments.estimator}
+    runs = {", ".join(path.name for path in paths): paths for paths in arguments.estimator}
     if arguments.train:
         kinds = [kind for kind in all_kinds() if not arguments.kinds or kind.folder in arguments.kinds]
         for kind in kinds:
@@ -156,6 +163,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clip", type=Path, nargs="+", default=[], metavar="FILE", help="videos, frame by frame")
     parser.add_argument("--faces", type=Path, default=Path("runs/photographs/faces.h5"), metavar="FILE.h5")
     parser.add_argument("--into-camera", nargs="+", default=[], metavar="NAME", help="faces that look into the camera")
+    parser.add_argument(
+        "--head-within", type=float, default=90.0, metavar="DEGREES", help="of the camera; default: all"
+    )
     parser.add_argument("--estimator", type=Path, nargs="+", action="append", default=[], metavar="PATH")
     parser.add_argument("--backbone", default="compact", help="of estimators without a note of it (%(default)s)")
     parser.add_argument("--train", action="store_true", help="estimators of all kinds of synthetic faces")
@@ -177,7 +187,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.reference_on:
         reference_on(arguments.reference_on, arguments.count)
         return
-    sets = by_set(found_faces(arguments))
+    sets = {name: within(faces, arguments.head_within) for name, faces in by_set(found_faces(arguments)).items()}
     runs = runs_of(arguments)
     seen = {
         name: {

@@ -188,3 +188,9 @@ def test_names_that_look_into_the_camera_must_be_there():
         faces, {"k": [np.deg2rad([[3.0, 0, 0, 0]]), np.deg2rad([[9.0, 0, 0, 0]])]}, ["a.png"]
     )
     assert "| k | 6.0 | 6.0 | 0.0 | no |" in told
+
+
+def test_heads_turned_too_far_can_be_left_out():
+    labels = np.deg2rad([[0, 0, 0, 20.0, 0, 0, 0, 0], [0, 0, 0, -45.0, 0, 0, 0, 0]])
+    faces = photographs.within(Faces(np.zeros((2, 2, 2, 3), np.uint8), labels, ["a", "b"]), 30)
+    assert faces.names == ["a"] and len(faces.pixels) == len(faces.labels) == 1
