@@ -35,11 +35,13 @@ class Style:
 
 
 def draw_framing(rng: np.random.Generator) -> Framing:
-    """A patch as detected landmarks place it: as far from the exact one as they do in practice."""
-    zoom, roll = rng.uniform(1.0, 1.18), np.deg2rad(2.0) * rng.normal()
-    return Framing(
-        float(zoom), float(np.clip(roll, -0.1, 0.1)), tuple((1.25 * rng.normal(size=2)).clip(-4, 4).tolist())
-    )
+    """A patch as detected landmarks place it: as far from the exact one as they do in practice.
+
+    MediaPipe and PnP on 150 rendered faces of 30 persons: zoom 0.98 +- 0.03, roll 1.6 degrees, shifts of 1.4 pixels
+    (standard deviations); people differ more than they do.
+    """
+    zoom, roll, right, down = rng.normal(size=4).clip(-2.5, 2.5) * (0.045, np.deg2rad(1.8), 1.5, 1.5)
+    return Framing(float(0.985 + zoom), float(roll), (float(right), float(down)))
 
 
 def draw_scenes(key: list[int], domain_index: int, samples: int, style: Style) -> Iterator[Scene]:
