@@ -16,7 +16,7 @@ _SHIFT = 4  # bits of a pixel's fraction
 
 @dataclass(frozen=True)
 class Brows:
-    """mm in the head frame of a mean head.
+    """mm in the frame of `places.mean_head`.
 
     inner, outer: |x| of the ends.  y: of the inner end.  arch, rise: how far the bend and the outer end lie above it.
     half: half the thickness where it is greatest.  density: 0 bare to 1 thick.  filled: pencil between the hairs.

@@ -48,9 +48,9 @@ def paint_lashes(atlas: ndarray, strength: float, seed: int) -> None:
         left, top, width, height = SPOTS[name]
         x = np.abs(np.linspace(-_ACROSS, _ACROSS, width))
         tufts = ndimage.gaussian_filter1d(rng.normal(size=width), 0.6)
-        length = (np.interp(x, *tips) - root) * (0.7 + 0.3 * strength) * (1 + 0.3 * tufts)
+        length = (np.interp(x, *tips) - root) * (0.7 + 0.3 * strength) * (1 + 0.22 * tufts)
         t = (np.linspace(0, 1, height)[:, None] - root) / length
-        cover = np.clip(1 - t, 0, 1) ** (0.95 - 0.4 * strength) * np.clip(1 + 0.4 * tufts, 0.3, 1.4)
+        cover = np.clip(1 - t, 0, 1) ** (0.95 - 0.4 * strength) * np.clip(1 + 0.3 * tufts, 0.4, 1.4)
         cover *= most * (0.75 + 0.25 * strength) * np.interp(x, [18, 23], [0.2, 1])
         spot = atlas[top : top + height, left : left + width]
         spot[..., :3] = (30, 22, 20)

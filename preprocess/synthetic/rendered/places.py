@@ -14,18 +14,19 @@ from scipy import ndimage
 
 from preprocess.synthetic.rendered.assets import PARTS, Mesh, load_mesh
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
-from preprocess.synthetic.rendered.frame import MEAN_HEAD, fit_generic, shared_vertices
+from preprocess.synthetic.rendered.frame import MEAN_HEAD, shared_vertices
 from preprocess.synthetic.rendered.raster import rasterize
 
 RINGS = 14  # of vertices that are counted round mouth and eyes
 _NEAR, _DEPTH = 100.0, 200.0
+_SCALE, _TILT, _MOVE = 1.083, np.deg2rad(2.813), np.array([0.0, 785.29, 173.99])
 
 
 @dataclass(frozen=True)
 class Places:
     """What is at each texel of the atlas' head, (HEAD_ROWS, WIDTH) float32.
 
-    x, y, z: mm in the head frame of a mean head; beside the head, of the nearest texel on it.
+    x, y, z: mm in the frame of `mean_head`; beside the head, of the nearest texel on it.
     lips, eyes: rings of vertices from where the lips and the lids' edges go over into what is behind, at most RINGS.
     on_skin: bool.
     """
@@ -40,11 +41,13 @@ class Places:
 
 @cache
 def mean_head() -> ndarray:
-    """(V, 3) vertices of a mean head, mm in the head frame."""
-    mesh = load_mesh()
-    vertices = mesh.shaped(MEAN_HEAD)
-    scale, rotation, move = fit_generic(vertices)
-    return (scale * vertices @ rotation.T + move).astype(np.float32)
+    """(V, 3) vertices of a mean head, mm; x towards image right, y down, z into the head, 0 between the eyes.
+
+    Where things are painted is told in this frame: it does not follow `fit_generic`, or better labels would move brows.
+    """
+    cosine, sine = np.cos(_TILT), np.sin(_TILT)
+    rotation = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    return (_SCALE * load_mesh().shaped(MEAN_HEAD) @ rotation.T + _MOVE).astype(np.float32)
 
 
 def _rings(mesh: Mesh, triangles: ndarray, behind: str) -> ndarray:
