@@ -30,7 +30,7 @@ def draw_teeth(rng: np.random.Generator, age: float) -> Teeth:
     """Somebody's; they yellow with age."""
     yellow = float(np.clip(0.25 + 0.4 * age + 0.25 * rng.normal(), 0, 1))
     return Teeth(
-        colour=jitter(rng, mix((238, 231, 219), (222, 201, 162), yellow), 0.03),
+        colour=jitter(rng, mix((250, 240, 224), (238, 216, 178), yellow), 0.03),
         gum=jitter(rng, (158, 84, 84), 0.12),
         size=float(np.clip(1 + 0.06 * rng.normal(), 0.85, 1.15)),
         uneven=float(rng.random() ** 2),
@@ -57,7 +57,7 @@ def _row_of_teeth(teeth: Teeth, rng: np.random.Generator, upper: bool) -> ndarra
     tip = tip - 0.06 * np.abs(t) ** 3
     edge = (0.5 if upper else 0.55) - 0.07 * np.sqrt(np.clip(1 - t * t, 0, 1))
     gap = np.clip(1 - (1 - np.abs(t)) * wide / 2 / 0.5, 0, 1)
-    tooth = np.array(teeth.colour) * (tone * (1 - 0.14 * np.abs(t) ** 2.5) * (1 - 0.25 * gap))[..., None]
+    tooth = np.array(teeth.colour) * (tone * (1 - 0.09 * np.abs(t) ** 3) * (1 - 0.16 * gap))[..., None]
     tooth = (
         tooth[None]
         * (0.9 + 0.13 * np.clip((down - 0.5) / 0.3, 0, 1) - 0.06 * np.clip((down - 0.85) / 0.1, 0, 1))[..., None]
