@@ -147,8 +147,8 @@ def stand_off(hair: Hair, spots: ndarray) -> ndarray:
 def _noise(long: float, wide: float) -> ndarray:
     """(512, 2 WIDTH) float32 noise, sd 1, streaks that run down."""
     noise = np.random.default_rng(5).standard_normal((512, WIDTH), np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=wide, sigmaY=long)
-    return np.hstack([noise, noise[:, ::-1]]) / noise.std()
+    streaks = cv2.GaussianBlur(noise, (0, 0), sigmaX=wide, sigmaY=long)
+    return np.hstack([streaks, streaks[:, ::-1]]) / streaks.std()
 
 
 def streaks(rng: np.random.Generator, rows: int, long: float, wide: float) -> ndarray:

@@ -29,11 +29,11 @@ def _places(t: ndarray, columns: int) -> ndarray:
 def _dome(hat: str, lower: float, skull: Skull) -> tuple[Extra, ndarray]:
     """The part that sits on the head, and its edge, (_COLUMNS, 3)."""
     turn = np.linspace(-np.pi, np.pi, _COLUMNS)
-    edge = np.interp(np.rad2deg(np.abs(turn)), *np.transpose(_EDGES[hat])) + lower
+    edge = np.interp(np.rad2deg(np.abs(turn)), *np.array(_EDGES[hat]).T) + lower
     down = np.clip((edge - CENTRE[1]) / 98, -1, 1)
     across = np.sqrt(1 - down * down)
     rim = np.column_stack([across * np.sin(turn), down, -across * np.cos(turn)])
-    t, clearance = np.transpose(_PROFILES[hat])
+    t, clearance = np.array(_PROFILES[hat]).T
     directions = unit(rim * (1 - t)[:, None, None] + np.array([0, -1, 0.15]) * t[:, None, None])
     points = skull.push_out((CENTRE + directions).reshape(-1, 3), np.repeat(clearance, _COLUMNS))
     points = points.reshape(*directions.shape)[::-1]

@@ -18,6 +18,7 @@ from preprocess.synthetic.rendered.skull import (
     along,
     axis,
     even_directions,
+    extra,
     join,
     near,
     quads,
@@ -77,9 +78,7 @@ def _strips(path: ndarray, width: ndarray, left: ndarray) -> Extra:
     column = np.stack([left, left + np.clip(width, 4, 16)], axis=1)
     places = np.stack(np.broadcast_arrays(column, _rows(t)[..., None]), axis=-1)
     number = np.moveaxis(np.arange(n * count * 2).reshape(n, count, 2), 1, 2)
-    return Extra(
-        *(v.reshape(-1, v.shape[-1]).astype(np.float32) for v in (vertices, normals, places)), quads(number, True)
-    )
+    return extra(vertices, normals, places, quads(number, True))
 
 
 def _rows(t: ndarray) -> ndarray:

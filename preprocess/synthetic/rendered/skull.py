@@ -28,10 +28,17 @@ class Extra:
     triangles: ndarray
 
 
-NOTHING = Extra(*(np.zeros((0, n), np.float32) for n in (3, 3, 2)), np.zeros((0, 3), np.int32))
+def extra(vertices: ndarray, normals: ndarray, places: ndarray, triangles: ndarray) -> Extra:
+    """Of arrays (..., 3), (..., 3) and (..., 2), point by point, and triangles (T, 3)."""
+    flat = [values.reshape(-1, values.shape[-1]).astype(np.float32) for values in (vertices, normals, places)]
+    return Extra(flat[0], flat[1], flat[2], triangles.astype(np.int32))
+
+
+NOTHING = extra(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 2)), np.zeros((0, 3)))
 
 
 def unit(v: ndarray) -> ndarray:
+    """(..., 3) vectors made a unit long."""
     return v / np.maximum(np.sqrt((v * v).sum(axis=-1, keepdims=True)), np.float32(1e-6))
 
 
@@ -145,16 +152,17 @@ def surface(points: ndarray, texels: ndarray, relief: ndarray | float = 0.0) -> 
     down, right = np.gradient(points, axis=0), np.gradient(points, axis=1)
     normals = unit(np.cross(down, right)) + np.asarray(relief)[..., None] * unit(right)
     number = np.arange(points[..., 0].size).reshape(points.shape[:2])
-    flat = (values.reshape(-1, values.shape[-1]).astype(np.float32) for values in (points, normals, texels))
-    return Extra(*flat, quads(number, True))
+    return extra(points, normals, texels, quads(number, True))
 
 
 def join(parts: list[Extra]) -> Extra:
     """All as one."""
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    return Extra(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("vertices", "normals", "places")),
-        np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=False)]).astype(np.int32),
+    return extra(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([part.normals for part in parts]),
+        np.concatenate([part.places for part in parts]),
+        np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=False)]),
     )
 
 
