@@ -1,7 +1,7 @@
 """Contact sheets of the embedded data set for docs/data.md: `python -m benchmarks.sheets --look rendered`.
 
-Writes LOOK-persons.jpg, a picture each of so many persons, and LOOK-gaze-head.jpg, a person whose head turns from column
-to column and whose gaze from row to row, both in the camera's frame: in a column the eyes alone differ.
+Writes LOOK-persons.jpg, a picture each of so many persons, and LOOK-gaze-head.jpg, a person whose head turns from
+column to column and whose gaze from row to row, both in the camera's frame: in a column the eyes alone differ.
 """
 
 import argparse

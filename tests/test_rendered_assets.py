@@ -12,15 +12,14 @@ from preprocess.face_model import EYE_CORNERS, GENERIC
 from preprocess.synthetic.rendered import pack
 from preprocess.synthetic.rendered.assets import DATA, HEADS, PARTS, SKINS, load_mesh, load_skins
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, ROWS, WIDTH, island_to_atlas
-from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
+from preprocess.synthetic.rendered.frame import MEAN_HEAD, fit_generic, landmark_vertices
 from preprocess.synthetic.rendered.raster import Surface, rasterize
-from preprocess.synthetic.rendered.traits import RACES, SEXES, draw_traits
+from preprocess.synthetic.rendered.traits import draw_traits
 
 LARGEST = 6 * 2**20  # bytes of all material
 PAGES = {"NOTICE.md", pack.NOTICE}
 MIRRORED = ((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46), (31, 35), (32, 34), (48, 54))
 MIDDLE = (27, 28, 29, 30, 33, 8)
-EVERYBODY = {f"macro/{race}-{sex}-young": 1 / 6 for race in RACES for sex in SEXES}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def test_the_atlas_leads_back_to_the_mesh_s_coordinates():
 
 def test_landmarks_of_both_sides_lie_opposite_to_each_other():
     mesh, found = load_mesh(), landmark_vertices()
-    points = mesh.vertices + mesh.moved(EVERYBODY)
+    points = mesh.shaped(MEAN_HEAD)
     left, right = (points[found[list(side)]] for side in zip(*MIRRORED, strict=True))
     assert right * [-1, 1, 1] == pytest.approx(left, abs=0.5)
     assert points[found[list(MIDDLE)], 0] == pytest.approx(0, abs=0.5)
@@ -144,7 +143,7 @@ def test_landmarks_of_both_sides_lie_opposite_to_each_other():
 
 def test_landmarks_are_where_their_names_say():
     mesh, found = load_mesh(), landmark_vertices()
-    points = mesh.vertices + mesh.moved(EVERYBODY)
+    points = mesh.shaped(MEAN_HEAD)
     at = points[found]
     assert at[36, 0] < at[39, 0] < at[42, 0] < at[45, 0]  # the person's right is image left
     assert (at[[37, 38, 43, 44], 1] < at[[41, 40, 47, 46], 1]).all()  # upper lids above lower ones
@@ -155,7 +154,7 @@ def test_landmarks_are_where_their_names_say():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_head_is_put_where_the_generic_face_fits(seed: int):
     mesh = load_mesh()
-    shaped = mesh.vertices + mesh.moved(draw_traits(np.random.default_rng(seed)).shape)
+    shaped = mesh.shaped(draw_traits(np.random.default_rng(seed)).shape)
     scale, rotation, move = fit_generic(shaped)
     corners = list(EYE_CORNERS)
     placed = scale * shaped[landmark_vertices()[corners]] @ rotation.T + move
