@@ -97,7 +97,7 @@ def _wrinkles(complexion: Complexion) -> ndarray:
     for lines, level, thick in zip(_lines(complexion.seed), (255, 150), (2, 1), strict=True):
         points = [np.rint((line - (_LEFT, _TOP)) * _SCALE * 2**_SHIFT).astype(np.int32) for line in lines]
         cv2.polylines(canvas, points, False, level, thick, cv2.LINE_AA, _SHIFT)
-    furrow = cv2.GaussianBlur(canvas, (0, 0), 1.1).astype(np.float32)
+    furrow = cv2.GaussianBlur(canvas, (0, 0), 1.4).astype(np.float32)
     furrow -= 0.8 * cv2.GaussianBlur(canvas, (0, 0), 4.0)
     return from_front(furrow * np.float32(1 / 255), _LEFT, _TOP, _SCALE)
 
@@ -121,7 +121,7 @@ def paint_complexion(colour: ndarray, complexion: Complexion, skin: Rgb) -> None
     dark = np.float32(0.014 + 0.024 * complexion.pores) * fine * pore_places
     dark += np.float32(0.004 + 0.008 * complexion.mottle) * patches * bare
     if complexion.wrinkles > 0.02:
-        dark += np.float32(0.42 * complexion.wrinkles) * _wrinkles(complexion)
+        dark += np.float32(0.36 * complexion.wrinkles) * _wrinkles(complexion)
     dark += np.float32(0.16 * complexion.rings) * hollow
     spots = np.float32(complexion.freckles) * np.clip(noise(rng, 0.75) - 0.7, 0, 0.8) * freckled
     if complexion.spots:
