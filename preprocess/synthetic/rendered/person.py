@@ -14,7 +14,7 @@ from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.hair import stand_off
 from preprocess.synthetic.rendered.hats import wear
 from preprocess.synthetic.rendered.locks import grow_locks
-from preprocess.synthetic.rendered.places import mean_head
+from preprocess.synthetic.rendered.places import mean_head, ramp
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
@@ -25,7 +25,7 @@ class Person:
 
     vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair or a hat.
     normals: (V, 3), outwards, not quite unit.
-    spheres: (2, 4) centre and radius of the mesh's eyes, image left first; eyes: (2, 3) where they turn about.
+    spheres: (2, 4) centre and radius of the eyes, image left first; eyes: (2, 3) their centres, which they turn about.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) float32, linear colour, and gloss.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
@@ -65,10 +65,32 @@ def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
     return np.column_stack([centres, radii])
 
 
+def reseat_lids(mesh: Mesh, vertices: ndarray, radius: float) -> ndarray:
+    """(2, 4): eyes of a natural size behind the same lids, centres and radii; moves the lids onto them in `vertices`.
+
+    The mesh's eyes are a third too large, which leaves their corners too far in front: people's lie about 5 mm before
+    the point that an eye turns about. radius: of the new ones, in the units of the vertices.
+    """
+    old = _spheres(mesh, vertices)
+    new = np.column_stack([old[:, :2], old[:, 2] - old[:, 3] + radius, np.full(2, radius)])
+    for (x, y, z, large), (_, _, _, small) in zip(old, new, strict=True):
+        off = np.hypot(vertices[:, 0] - x, vertices[:, 1] - y)
+        front = np.clip((z + large - vertices[:, 2]) / large, 0, 1)
+        fade = 1 - ramp(off, 1.15 * small, 2.3 * small)
+        vertices[:, 2] += (_hollow(off, small) - _hollow(off, large)) * front * fade
+    return new
+
+
+def _hollow(off: ndarray, radius: float) -> ndarray:
+    """How far a sphere lies behind its foremost point, `off` its axis; from 0.95 radii on as there."""
+    return radius - np.sqrt(radius**2 - np.minimum(off, 0.95 * radius) ** 2)
+
+
 def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     """Shapes and paints somebody."""
     mesh = load_mesh()
     shaped = mesh.shaped(traits.shape)
+    spheres = reseat_lids(mesh, shaped, np.hypot(LIMBUS_DISTANCE, traits.iris_radius) / fit_generic(shaped)[0])
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
@@ -77,9 +99,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     raised = displacement(traits.beard)
     if raised is not None:
         vertices += raised[:, None] * normals(vertices, faces)
-    spheres = _spheres(mesh, vertices)
-    reach = np.hypot(LIMBUS_DISTANCE, traits.iris_radius)
-    eyes = spheres[:, :3] - (spheres[:, 3:] - reach) * [0, 0, 1]
+    spheres = np.column_stack([spheres[:, :3] @ turn.T + move, scale * spheres[:, 3]])
     lids = landmark_vertices()
     opening = float(vertices[lids[[40, 41, 46, 47]], 1].mean() - vertices[lids[[37, 38, 43, 44]], 1].mean())
     raised = stand_off(traits.hairdo, mean_head())
@@ -91,7 +111,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         np.vstack([vertices, extra.vertices]),
         np.vstack([normals(vertices, faces), extra.normals]),
         spheres,
-        eyes,
+        spheres[:, :3],
         turn,
         (paint_atlas(traits) * np.float32(1 / 255)) ** 2,
         draw_kappa(rng),
