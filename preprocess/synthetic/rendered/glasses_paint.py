@@ -239,9 +239,11 @@ def _paint_frame(
     shine = np.clip((half / np.linalg.norm(half)) @ normal, 0, 1) ** 8
     shine *= shine * shine * np.float32(_GLOSS[style.finish] * scene.key)
     if style.finish == "tortoise":
-        column, row = (np.rint(a).astype(int) for a in _places(u, v))
-        light *= here.worn.tone[row, column]
-    for i, tone in enumerate(style.colour):
-        gloss = np.float32(tone**0.5 if style.finish == "metal" else 0.5)
+        tone = here.worn.tone
+        last = tone.shape[1] - 1, tone.shape[0] - 1
+        column, row = (np.clip(np.rint(a), 0, n).astype(int) for a, n in zip(_places(u, v), last, strict=True))
+        light *= tone[row, column]
+    for i, colour in enumerate(style.colour):
+        gloss = np.float32(colour**0.5 if style.finish == "metal" else 0.5)
         behind = patch[i][on]
-        patch[i][on] = behind + (np.float32(tone) * light + gloss * shine - behind) * cover
+        patch[i][on] = behind + (np.float32(colour) * light + gloss * shine - behind) * cover
