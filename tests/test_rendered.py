@@ -1,0 +1,197 @@
+"""Rendered faces: pupils and heads where the labels say, one scene a group, the same bytes however they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.__main__ import main
+from preprocess.landmarks import detect
+from preprocess.synthetic.anatomy import pupil_centres
+from preprocess.synthetic.dataset import output_names
+from preprocess.synthetic.domains import DOMAINS, draw_pose
+from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.frame import landmark_vertices
+from preprocess.synthetic.rendered.person import Person, build_person
+from preprocess.synthetic.rendered.render import patch
+from preprocess.synthetic.rendered.scene import RenderedScene
+from preprocess.synthetic.rendered.traits import draw_traits
+from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
+from preprocess.synthetic.scene import (
+    TARGET_DISTANCE,
+    Framing,
+    View,
+    direction_to_pitchyaw,
+    make_view,
+    pitchyaw_to_direction,
+    scene_labels,
+)
+
+WIDE = (("unit/eyeWideLeft", 1.6), ("unit/eyeWideRight", 1.6))
+LIGHT = RenderedScene(expression=WIDE, glint=0.0, key=0.0, ambient=0.8)  # even, without shadows
+ASKEW = Framing(1.1, 0.06, (2.0, -1.5))
+FRAMED = Style("rendered", 1.0, 5, "detected")
+
+
+@cache
+def bare(seed: int) -> Person:
+    """Somebody without glasses, with bright irises."""
+    traits = draw_traits(np.random.default_rng(seed))
+    return build_person(replace(traits, glasses=None, iris=(235.0, 235.0, 235.0)), np.random.default_rng(seed))
+
+
+def view_of(person: Person, scene: RenderedScene) -> View:
+    return make_view(scene, 128, person.eyes, person.kappa)
+
+
+def difference_centre(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Centroid (column, row) of what differs between two pictures, on the linear scale."""
+    gap = np.abs(one.astype(float) ** 2.2 - other.astype(float) ** 2.2).sum(axis=2)
+    rows, columns = np.indices(gap.shape)
+    return np.array([(gap * columns).sum(), (gap * rows).sum()]) / gap.sum()
+
+
+def pupil_errors(person: Person, scenes: list[RenderedScene]) -> Iterator[float]:
+    """Pixels between a pupil's projection and its centroid in the picture, an eye at a time."""
+    without = replace(person, traits=replace(person.traits, pupil=-1.0))
+    for scene in scenes:
+        view = view_of(person, scene)
+        pictures = patch(person, scene, 128), patch(without, scene, 128)
+        for at in view.project(pupil_centres(person.eyes, view.pupil_axes)):
+            column, row = np.rint(at).astype(int)
+            window = np.s_[row - 7 : row + 8, column - 7 : column + 8]
+            centre = difference_centre(*(picture[window] for picture in pictures))
+            yield float(np.linalg.norm(centre + (column - 7, row - 7) - at))
+
+
+def test_pupils_are_where_the_gaze_says():
+    rng = np.random.default_rng(0)
+    errors: list[float] = []
+    for seed in (0, 1, 2, 4):  # whose lids, this wide, leave the pupils free
+        scenes: list[RenderedScene] = []
+        while len(scenes) < 8:
+            gaze, head = draw_pose(rng, DOMAINS[0])
+            if np.all(np.abs(gaze - head) < np.deg2rad((10, 18))) and abs(head[1]) < np.deg2rad(20):  # not hidden
+                framing = ASKEW if len(scenes) % 2 else Framing()
+                scenes.append(replace(LIGHT, gaze=tuple(gaze), head=tuple(head), framing=framing))
+        errors += pupil_errors(bare(seed), scenes)
+    print(f"pupil error: mean {np.mean(errors):.3f} px, 95th percentile {np.percentile(errors, 95):.3f} px")
+    assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
+
+
+def marked(person: Person, vertex: int) -> Person:
+    """The person with a bright spot on the skin: small, for where skin is curved one side of a large one is hidden."""
+    mesh = load_mesh()
+    column, row = mesh.corner_place[np.flatnonzero(mesh.corner_vertex == vertex)[0]]
+    rows, columns = np.indices(person.atlas.shape[:2])
+    spot = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 0.8)[..., None].astype(np.float32)
+    return replace(person, atlas=person.atlas * (1 - spot) + np.array([1, 1, 1, 0], np.float32) * spot)
+
+
+def test_the_head_is_where_its_pose_says():
+    rng, errors = np.random.default_rng(1), []
+    bridge = landmark_vertices()[28]
+    for seed in range(5):
+        person = bare(seed)
+        dotted = marked(person, bridge)
+        for framing in (Framing(), ASKEW, ASKEW):
+            head = np.deg2rad(rng.uniform((-20, -30), (20, 30)))
+            scene = replace(LIGHT, head=tuple(head), gaze=tuple(head), framing=framing, expression=())
+            centre = difference_centre(patch(dotted, scene, 128), patch(person, scene, 128))
+            errors.append(np.linalg.norm(centre - view_of(person, scene).project(person.vertices[bridge])))
+    print(f"nose error: mean {np.mean(errors):.3f} px, 95th percentile {np.percentile(errors, 95):.3f} px")
+    assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
+
+
+@pytest.mark.parametrize(("gaze", "axis"), [((0.0, 0.3), 0), ((0.25, 0.0), 1)])
+def test_positive_gaze_moves_pupils_to_image_left_and_up(gaze: tuple[float, float], axis: int):
+    person = bare(0)
+    straight, turned = (view_of(person, RenderedScene(gaze=g)) for g in ((0.0, 0.0), gaze))
+    moved, before = (v.project(pupil_centres(person.eyes, v.pupil_axes)) for v in (turned, straight))
+    assert np.all((moved - before)[:, axis] < -1.5)
+
+
+@pytest.mark.parametrize(("head", "axis"), [((0.0, 0.4), 0), ((0.3, 0.0), 1)])
+def test_positive_head_angles_move_the_nose_to_image_left_and_up(head: tuple[float, float], axis: int):
+    person = bare(0)
+    nose = person.vertices[landmark_vertices()[30]]
+    turned, straight = (view_of(person, RenderedScene(head=angles)).project(nose) for angles in (head, (0.0, 0.0)))
+    assert (turned - straight)[axis] < -4
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_every_size_shows_the_same_picture(size: int):
+    person, scene = bare(1), RenderedScene(gaze=(0.1, 0.2), head=(0.1, -0.2), blur=0.5)
+    small, reference = (
+        picture.reshape(32, len(picture) // 32, 32, len(picture) // 32, 3).mean((1, 3))
+        for picture in (patch(person, scene, size).astype(float), patch(person, scene, 128).astype(float))
+    )
+    assert np.abs(small - reference).mean() < 4
+
+
+def test_labels_of_a_framed_picture_are_those_of_its_own_camera():
+    """The gaze's target and the head's axis, carried over to the turned camera point by point."""
+    person = bare(2)
+    scene = RenderedScene(gaze=(0.1, -0.2), head=(-0.05, 0.3), framing=ASKEW)
+    exact, framed = (view_of(person, replace(scene, framing=framing)) for framing in (Framing(), ASKEW))
+    labels = scene_labels(scene, person.eyes)
+    target = exact.face_centre + TARGET_DISTANCE * pitchyaw_to_direction(*scene.gaze)
+    in_head = (target - exact.face_centre) @ exact.rotation + (0, 30, 0)
+    seen = framed.to_camera(in_head)
+    from_eyes = seen - framed.to_camera(person.eyes)
+    assert direction_to_pitchyaw(seen - framed.face_centre) == pytest.approx(labels[:2], abs=1e-6)
+    assert direction_to_pitchyaw(-framed.rotation[:, 2]) == pytest.approx(labels[2:4], abs=1e-6)
+    assert direction_to_pitchyaw(from_eyes).ravel() == pytest.approx(labels[4:], abs=1e-6)
+
+
+def test_a_framed_picture_is_the_exact_one_turned_and_zoomed():
+    """So the labels of one are a rotation of the other's, whatever is in the picture."""
+    person = bare(2)
+    exact, framed = (view_of(person, RenderedScene(head=(0.1, 0.2), framing=f)) for f in (Framing(), ASKEW))
+    points = person.vertices[landmark_vertices()[[30, 36, 45, 48, 54]]]
+    assert framed.to_camera(points) == pytest.approx(exact.to_camera(points) @ ASKEW.rotation.T, abs=1e-6)
+    centre = framed.project(np.array([[0.0, 30.0, 0.0]]))[0] - framed.centre
+    assert centre == pytest.approx(ASKEW.shift, abs=0.05)
+
+
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path):
+    small = ("--persons", "4", "--samples", "2", "--image-size", "64", "--look", "rendered")
+    for workers in ("1", "2"):
+        assert main(["synthetic", "--out", str(tmp_path / workers), "--workers", workers, *small]) == 0
+    for name in output_names(64):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_a_group_shares_all_but_pose_and_noise():
+    scenes = list(draw_scenes([0, 0, 4], 0, 5, FRAMED))
+    unposed = {replace(scene, gaze=(0.0, 0.0), head=(0.0, 0.0), noise_seed=0) for scene in scenes}
+    assert len(unposed) == 1 and len({(scene.gaze, scene.head) for scene in scenes}) == 5
+
+
+def test_the_background_of_a_group_is_one():
+    turned = [RenderedScene(seed=3, head=head, gaze=head) for head in ((0.0, 0.0), (0.0, 0.3), (0.0, -0.3))]
+    small = [patch(bare(4), replace(scene, framing=Framing(0.5)), 128) for scene in turned]
+    assert all(np.array_equal(small[0][:20, :10], other[:20, :10]) for other in small[1:])
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_aligned_faces_show_the_same_scenes_as_patches(index: int):
+    faces = render_aligned_person(0, 0, index, 2, 256, FRAMED)
+    pixels, labels = render_person(0, 0, index, 2, 128, FRAMED)
+    assert np.array_equal(faces["labels"], labels)
+    for face, matrix, reference in zip(faces["pixels"], faces["homography"], pixels, strict=True):
+        warped = cv2.warpPerspective(face, matrix, (128, 128), flags=cv2.INTER_AREA)
+        one, other = (cv2.GaussianBlur(p[20:108, 20:108].astype(np.float32), (0, 0), 2.0) for p in (warped, reference))
+        assert np.abs(one - other).mean() < 4
+
+
+def test_mediapipe_finds_the_faces():
+    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
+    pixels = [render_person(0, 0, i, 1, 256, FRAMED)[0][0] for i in range(20)]
+    assert sum(detect(picture) is not None for picture in pixels) >= 18
