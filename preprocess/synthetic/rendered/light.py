@@ -8,6 +8,7 @@ from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import DISTANCE, View
 
 _WRAP = (0.34, 0.18, 0.14)  # of diffuse light round edges: red goes furthest through skin
+LOW = 72  # pixels a side at which shadows and hollows are looked for
 _STEPS = (4.0, 8.0, 13.0, 20.0, 30.0, 44.0, 62.0)  # mm from a point towards the light at which a shadow is looked for
 
 
@@ -22,7 +23,7 @@ def cast_shadow(depth: ndarray, light: ndarray, view: View, softness: float) -> 
 
     depth: (S, S) mm, far where nothing is.  light: (3,) towards the light, camera frame.
     """
-    size = min(len(depth), max(48, round(64 * view.scale / view.zoom)))
+    size = min(len(depth), LOW)
     small = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA)
     scale = view.focal * size / view.size / DISTANCE
     sideways = view.turn @ light[:2]
@@ -43,7 +44,7 @@ def occlusion(depth: ndarray, seen: ndarray, view: View) -> ndarray:
 
     depth, seen: (S, S) mm, and whether anything is there; what is behind a face does not count.
     """
-    size = min(len(depth), 96)
+    size = min(len(depth), LOW)
     scale = view.focal * size / view.size / DISTANCE
     there = cv2.resize(seen.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     near = cv2.resize((depth - np.float32(DISTANCE)) * seen, (size, size), interpolation=cv2.INTER_AREA)

@@ -34,19 +34,25 @@ def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[nda
     return vertices, normals
 
 
-def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
-    """What pixels see of the triangles."""
+def project(person: Person, vertices: ndarray, view: View) -> tuple[ndarray, ndarray, ndarray]:
+    """Columns, rows and depth (mm) of all corners, float32."""
     to_camera = view.to_camera_matrix
     points = to_camera[:, :3] @ vertices.T + to_camera[:, 3:]
     columns, rows = view.to_pixels(*points)
-    columns, rows, depth = (a.astype(np.float32)[person.corner_vertex] for a in (columns, rows, points[2]))
-    return rasterize(columns, rows, depth, triangles, view.size, NEAR)
+    columns, rows, depth = (a.astype(np.float32).take(person.corner_vertex) for a in (columns, rows, points[2]))
+    return columns, rows, depth
+
+
+def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
+    """What pixels see of the triangles."""
+    return rasterize(*project(person, vertices, view), triangles, view.size, NEAR)
 
 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
-    surface = see(person, vertices, person.triangles, view)
+    corners = project(person, vertices, view)
+    surface = rasterize(*corners, person.triangles, view.size, NEAR)
     turned = (normals @ view.rotation.T).astype(np.float32)
     layers = surface.between(np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32))
     (column, row), normal = layers[:2], layers[2:]
@@ -57,15 +63,15 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     light = occlusion(depth, surface.seen, view)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
-    _paint_lashes(picture, depth, vertices, person, view)
+    lashes = rasterize(*corners, solid_and_lashes()[1], view.size, NEAR)
+    _paint_lashes(picture, depth, lashes, person)
     picture = np.where(seen, picture, backdrop.transpose(2, 0, 1))
     if person.glasses:
         paint_glasses(picture, depth, lit, person.glasses, scene, view)
     return picture.transpose(1, 2, 0)
 
 
-def _paint_lashes(picture: ndarray, depth: ndarray, vertices: ndarray, person: Person, view: View) -> None:
-    surface = see(person, vertices, solid_and_lashes()[1], view)
+def _paint_lashes(picture: ndarray, depth: ndarray, surface: Surface, person: Person) -> None:
     rows, columns = np.nonzero(surface.seen & (surface.depth < depth + 0.5))
     if not len(rows):
         return
