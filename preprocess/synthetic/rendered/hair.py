@@ -40,6 +40,7 @@ class Hair:
     parted: how much hair falls from the parting, 1, or grows from the crown, 0.
     lift: of short locks.  curl: 0 straight.  fringe: y where it ends, 0 for none.
     sideburns: how much lower than usual they end.  grey: part of grey hairs.  thin: 0 dense.
+    roots: how bright hair is there.  hat: of HATS, "" for none.
     """
 
     style: str = "bald"
@@ -59,7 +60,7 @@ class Hair:
     thin: float = 0.0
     roots: float = 1.0
     seed: int = 0
-    hat: str = ""  # of HATS, '' for none
+    hat: str = ""
     hat_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -194,7 +195,7 @@ def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng
     at = places()
     spots = np.dstack([at.x, at.y, at.z])[:_LOWEST_ROW]
     head, above, noise = head[:_LOWEST_ROW], inside(hair, spots), strands(hair, rng, _LOWEST_ROW)
-    reach = 3.0 if hair.style in ("buzz", "horseshoe") else 2.2
+    reach = {"buzz": 3.0, "horseshoe": 3.0, "tied": 1.4}.get(hair.style, 2.2)
     cover = ramp(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
     dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (spots[..., 1] < -60))
     cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]

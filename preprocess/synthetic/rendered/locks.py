@@ -66,11 +66,18 @@ def _grow(
     return np.stack(path).astype(np.float32)
 
 
-def _strips(path: ndarray, width: ndarray, left: ndarray) -> Extra:
-    """Strips along paths (n, N, 3), as wide in the middle as `width` (N,) mm, coloured from column `left` (N,)."""
+def _strips(path: ndarray, width: ndarray, left: ndarray, twist: float = 0.0) -> Extra:
+    """Strips along paths (n, N, 3), as wide in the middle as `width` (N,) mm, coloured from column `left` (N,).
+
+    twist: radians that they are turned about their length, from flat on the head.
+    """
     n, count, _ = path.shape
     outwards = unit(path - axis(path))
     across = unit(np.cross(unit(np.gradient(path, axis=0)), outwards))
+    across, outwards = (
+        across * np.cos(twist) + outwards * np.sin(twist),
+        outwards * np.cos(twist) - across * np.sin(twist),
+    )
     t = np.linspace(0, 1, n, dtype=np.float32)[:, None]
     edge = across * (0.5 * width * (0.8 + 0.2 * np.sin(np.pi * t)) * np.sqrt(np.clip(1.02 - t**3, 0, 1)))[..., None]
     vertices = np.stack([path - edge, path + edge], axis=2)
@@ -178,7 +185,7 @@ def _loose(
     clearance = (np.maximum(clearance[low], clearance[low + 1]) + rng.uniform(0.5, 2.0, count)).astype(np.float32)
     path = _fall(hair, skull, roots, way, clearance, 9.0, rng)
     _curl(path, hair, rng.uniform(1.5, 3.5, count), rng.random(count))
-    return _strips(path, rng.uniform(4, 11, count).astype(np.float32), left + at * (WIDTH * 0.44 / 22))
+    return _strips(path, rng.uniform(4, 11, count).astype(np.float32), left + at * (WIDTH * 0.44 / 22), 0.5)
 
 
 def _fringe(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
@@ -223,7 +230,7 @@ def _tied(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     path[:, :6] = _end_at(path[:, :6], rng.uniform(-20, 60, 6))
     _curl(path, hair, rng.uniform(1, 3, 30), rng.random(30))
     width = np.concatenate([rng.uniform(2.5, 5.0, 6), rng.uniform(8, 16, 24)]).astype(np.float32)
-    return _strips(path, width, rng.uniform(1, WIDTH - 18, 30))
+    return _strips(path, width, rng.uniform(1, WIDTH - 18, 30), 0.8)
 
 
 def grow_locks(hair: Hair, vertices: ndarray) -> Extra:
