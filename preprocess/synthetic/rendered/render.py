@@ -65,10 +65,11 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
     lashes = rasterize(*corners, solid_and_lashes()[1], view.size, NEAR)
     _paint_lashes(picture, depth, lashes, person)
-    picture = np.where(seen, picture, backdrop.transpose(2, 0, 1))
+    for plane, behind in zip(picture, cv2.split(backdrop), strict=True):
+        np.copyto(plane, behind, where=~seen)
     if person.glasses:
         paint_glasses(picture, depth, lit, person.glasses, scene, view)
-    return picture.transpose(1, 2, 0)
+    return cv2.merge(list(picture))
 
 
 def _paint_lashes(picture: ndarray, depth: ndarray, surface: Surface, person: Person) -> None:
