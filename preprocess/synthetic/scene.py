@@ -29,10 +29,12 @@ class Framing:
     roll: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)
 
-    @property
-    def rotation(self) -> ndarray:
-        """(3, 3): from the exactly normalised camera's frame to the frame of the one that makes the patch."""
-        x, y = np.array(self.shift) / (FOCAL_128 * self.zoom)
+    def rotation(self, distance: float) -> ndarray:
+        """(3, 3): from the exactly normalised camera's frame to the frame of the one that makes the patch.
+
+        distance: of the camera from the face, mm.
+        """
+        x, y = np.array(self.shift) / (FOCAL_128 * self.zoom * distance / DISTANCE)
         cosine, sine = np.cos(self.roll), np.sin(self.roll)
         forward = np.array([x, y, 1.0]) / np.sqrt(1 + x * x + y * y)
         right = np.cross((0.0, 1.0, 0.0), forward)
@@ -71,6 +73,12 @@ class Scene:
     seed: int = 0
     noise_seed: int | None = None  # of the sensor's noise; None: goes with `seed`
     framing: Framing = EXACT
+    distance: float = DISTANCE  # of the camera, mm; from further away faces look flatter, not smaller
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether the camera is exactly the normalised one."""
+        return self.framing == EXACT and self.distance == DISTANCE
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class View:
     gaze_directions: ndarray  # (2, 3) unit, head frame; image left first: the lines of sight
     pupil_axes: ndarray  # (2, 3) unit, head frame: where the pupils point, angle kappa off the lines of sight
     face_centre: ndarray = field(default_factory=lambda: np.array([0.0, 0.0, DISTANCE]), kw_only=True)  # camera frame
-    zoom: float = field(default=1.0, kw_only=True)
+    zoom: float = field(default=1.0, kw_only=True)  # of the focal length, against the normalised camera's
 
     @property
     def focal(self) -> float:
@@ -90,9 +98,19 @@ class View:
         return FOCAL_128 * self.zoom * self.size / 128
 
     @property
+    def distance(self) -> float:
+        """From the camera to the face's centre, mm."""
+        return float(np.linalg.norm(self.face_centre))
+
+    @property
     def scale(self) -> float:
         """Size of things in the picture, 1 for the patch of 128 pixels."""
-        return self.focal / FOCAL_128
+        return self.focal / FOCAL_128 * (DISTANCE / self.distance)
+
+    @property
+    def millimetre(self) -> float:
+        """Pixels of a millimetre at the face."""
+        return self.focal / self.distance
 
     @property
     def centre(self) -> float:
@@ -184,11 +202,11 @@ def make_view(scene: Scene, size: int, eyes: ndarray = EYES, kappa: tuple[float,
     rotation = head_rotation(*scene.head)
     sight = eye_directions(scene.gaze, rotation, eyes) @ rotation
     axes = off_the_line_of_sight(sight, kappa)
-    if scene.framing == EXACT:
+    if scene.is_normalized:
         return View(size, rotation, sight, axes)
-    turned = scene.framing.rotation
-    centre = turned @ (0.0, 0.0, DISTANCE)
-    return View(size, turned @ rotation, sight, axes, face_centre=centre, zoom=scene.framing.zoom)
+    turned = scene.framing.rotation(scene.distance)
+    centre, zoom = turned @ (0.0, 0.0, scene.distance), scene.framing.zoom * scene.distance / DISTANCE
+    return View(size, turned @ rotation, sight, axes, face_centre=centre, zoom=zoom)
 
 
 def scene_labels(scene: Scene, eyes: ndarray = EYES) -> ndarray:
@@ -198,11 +216,11 @@ def scene_labels(scene: Scene, eyes: ndarray = EYES) -> ndarray:
     """
     rotation = head_rotation(*scene.head)
     sight = eye_directions(scene.gaze, rotation, eyes)
-    if scene.framing == EXACT:
+    if scene.is_normalized:
         angles = np.stack([scene.gaze, scene.head, *direction_to_pitchyaw(sight)])
     else:
         seen = np.stack([pitchyaw_to_direction(*scene.gaze), -rotation[:, 2], *sight])
-        angles = direction_to_pitchyaw(seen @ scene.framing.rotation.T)
+        angles = direction_to_pitchyaw(seen @ scene.framing.rotation(scene.distance).T)
     return angles.ravel().astype(np.float32)
 
 

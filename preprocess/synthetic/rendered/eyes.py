@@ -8,7 +8,7 @@ from preprocess.synthetic.anatomy import LIMBUS_DISTANCE
 from preprocess.synthetic.rendered.light import unit
 from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import DISTANCE, View
+from preprocess.synthetic.scene import View
 
 SCLERA = np.array([0.56, 0.50, 0.47], np.float32)  # linear RGB
 PINK = np.array([0.42, 0.20, 0.17], np.float32)
@@ -21,7 +21,7 @@ def windows(person: Person, view: View) -> list[tuple[slice, slice]]:
     found = []
     for centre in person.spheres[:, :3]:
         column, row = np.rint(view.project(centre - (0, 0, 14))).astype(int)
-        reach = int(np.ceil(_REACH * view.focal / DISTANCE))
+        reach = int(np.ceil(_REACH * view.millimetre))
         rows, columns = (
             slice(int(np.clip(at - r, 0, view.size)), int(np.clip(at + r, 0, view.size)))
             for at, r in ((row, reach * 3 // 4), (column, reach))
@@ -74,7 +74,7 @@ def _paint_eye(
     if not seen.any():
         return seen
     normal = (rays * distance[..., None] - centre) / radius
-    opening = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(1.6 * view.focal / DISTANCE, 0.7))
+    opening = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(1.6 * view.millimetre, 0.7))
     colour = _ball_colour(rays, normal, person, view, eye)
     light = _light(normal, lit, opening, window, scene, view)
     shine = _glint(rays, normal, person, scene, view, eye) * np.clip(3 * opening - 1.2, 0, 1)
@@ -104,7 +104,7 @@ def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye
     fibres = 0.16 * np.sin(23 * angle + phase) + 0.12 * np.sin(41 * angle + 2.3 * phase + 3 * radius)
     tone = 1.15 + fibres - 0.75 * np.clip((radius - 0.74) / 0.26, 0, 1) ** 1.5
     tone += 0.35 * np.exp(-(((radius - traits.pupil - 0.12) / 0.12) ** 2))
-    soft = 0.045 + 0.35 * DISTANCE / view.focal / traits.iris_radius
+    soft = 0.045 + 0.35 / view.millimetre / traits.iris_radius
     inside = np.clip((1 - radius) / (2 * soft) + 0.5, 0, 1)[..., None]
     colour += (iris * tone[..., None] - colour) * inside
     pupil = np.clip((traits.pupil - radius) / (1.2 * soft) + 0.5, 0, 1)[..., None]
@@ -116,7 +116,7 @@ def _light(
 ) -> ndarray:
     """(h, w): diffuse light on the ball, in the shade of the lids; the upper one's reaches further."""
     key = np.clip((normal @ unit(scene.light) + 0.4) / 1.4, 0, 1) * np.float32(scene.key)
-    down = max(1, round(1.3 * view.focal / DISTANCE))
+    down = max(1, round(1.3 * view.millimetre))
     lower = np.vstack([np.repeat(opening[:1], down, axis=0), opening[:-down]]) if down < len(opening) else opening
     shade = np.clip(1.7 * np.minimum(opening, lower) - 0.45, 0.12, 1)
     return (key * (0.3 + 0.7 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))) * shade

@@ -15,7 +15,7 @@ from numpy import ndarray
 from preprocess.synthetic.rendered.glasses import CELLS, LEFT, TOP, Worn
 from preprocess.synthetic.rendered.light import unit
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import DISTANCE, View
+from preprocess.synthetic.scene import View
 
 _GLOSS = {"acetate": 0.35, "tortoise": 0.35, "clear": 0.4, "metal": 0.9}
 _COVER = {"acetate": 1.0, "tortoise": 0.97, "clear": 0.35, "metal": 1.0}
@@ -40,7 +40,7 @@ class _Setting:
     @property
     def pixel(self) -> np.float32:
         """mm."""
-        return np.float32(DISTANCE / self.view.focal)
+        return np.float32(1 / self.view.millimetre)
 
 
 def paint_glasses(picture: ndarray, depth: ndarray, lit: ndarray, worn: Worn, scene: RenderedScene, view: View) -> None:

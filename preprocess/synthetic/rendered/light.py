@@ -5,7 +5,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import DISTANCE, View
+from preprocess.synthetic.scene import View
 
 _WRAP = (0.34, 0.18, 0.14)  # of diffuse light round edges: red goes furthest through skin
 LOW = 72  # pixels a side at which shadows and hollows are looked for
@@ -25,7 +25,7 @@ def cast_shadow(depth: ndarray, light: ndarray, view: View, softness: float) -> 
     """
     size = min(len(depth), LOW)
     small = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA)
-    scale = view.focal * size / view.size / DISTANCE
+    scale = view.millimetre * size / view.size
     sideways = view.turn @ light[:2]
     blocked = np.zeros_like(small)
     for step in _STEPS:
@@ -45,9 +45,9 @@ def occlusion(depth: ndarray, seen: ndarray, view: View) -> ndarray:
     depth, seen: (S, S) mm, and whether anything is there; what is behind a face does not count.
     """
     size = min(len(depth), LOW)
-    scale = view.focal * size / view.size / DISTANCE
+    scale = view.millimetre * size / view.size
     there = cv2.resize(seen.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    near = cv2.resize((depth - np.float32(DISTANCE)) * seen, (size, size), interpolation=cv2.INTER_AREA)
+    near = cv2.resize((depth - np.float32(view.distance)) * seen, (size, size), interpolation=cv2.INTER_AREA)
     own = near / np.maximum(there, 0.02)
     light = np.ones_like(near)
     for reach, gain in ((5.0, 0.055), (14.0, 0.022)):

@@ -19,7 +19,7 @@ from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
-NEAR, FAR = 380.0, 900.0
+NEAR, FAR = 220.0, 300.0  # mm before and behind the face's centre that a person reaches at most
 SAMPLES = 1.5  # of the surface, a pixel and direction
 
 
@@ -45,25 +45,25 @@ def project(person: Person, vertices: ndarray, view: View) -> tuple[ndarray, nda
 
 def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
     """What pixels see of the triangles."""
-    return rasterize(*project(person, vertices, view), triangles, view.size, NEAR)
+    return rasterize(*project(person, vertices, view), triangles, view.size, view.distance - NEAR)
 
 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
     corners = project(person, vertices, view)
-    surface = rasterize(*corners, person.triangles, view.size, NEAR)
+    surface = rasterize(*corners, person.triangles, view.size, view.distance - NEAR)
     turned = (normals @ view.rotation.T).astype(np.float32)
     layers = surface.between(np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32))
     (column, row), normal = layers[:2], layers[2:]
     np.negative(np.abs(normal[2]), out=normal[2])  # the back of a lock of hair is lit as its front
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
-    depth = np.where(surface.seen, surface.depth, np.float32(FAR))
+    depth = np.where(surface.seen, surface.depth, np.float32(view.distance + FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
     light = occlusion(depth, surface.seen, view)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
-    lashes = rasterize(*corners, solid_and_lashes()[1], view.size, NEAR)
+    lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance - NEAR)
     _paint_lashes(picture, depth, lashes, person)
     for plane, behind in zip(picture, cv2.split(backdrop), strict=True):
         np.copyto(plane, behind, where=~seen)

@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from preprocess.synthetic.domains import Domain, Ranges, draw_pose
 from preprocess.synthetic.rendered.expression import Expression, draw_expression
-from preprocess.synthetic.scene import Scene
+from preprocess.synthetic.scene import DISTANCE, Scene
 
 Rgb = tuple[float, float, float]
 WIDE_SHARE, WIDER = 0.35, 1.6  # of the pictures, and how much wider than the domain's their ranges are
@@ -84,5 +84,6 @@ def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> Re
         sky_rgb=_tint(rng, 0.06 * amount),
         ground_rgb=tuple((0.6 * np.array(_tint(rng, 0.1 * amount))).tolist()),
         gamma=2.2 + vary(0.3),
+        distance=DISTANCE * float(np.exp(amount * rng.uniform(-0.4, 1.5))),
         jpeg=0 if rng.random() > amount else int(rng.integers(55, 96)),
     )

@@ -142,7 +142,7 @@ def draw_traits(rng: np.random.Generator) -> Traits:
     age = float(np.clip(rng.beta(1.2, 1.7), 0, 1))
     darkness, skin = _skin(rng, races)
     hair = _hair(rng, darkness, float(races[2]), age)
-    dark_eyed = rng.random() > races[2] * 0.75
+    dark_eyed = rng.random() > races[2] * 0.75 or darkness > 0.45
     iris = jitter(rng, IRIS_TONES[rng.integers(3) if dark_eyed else rng.integers(2, len(IRIS_TONES))], 0.15)
     return Traits(
         races=tuple(races.tolist()),
