@@ -24,6 +24,7 @@ from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
 from preprocess.synthetic.scene import (
+    DISTANCE,
     TARGET_DISTANCE,
     Framing,
     View,
@@ -155,9 +156,21 @@ def test_a_framed_picture_is_the_exact_one_turned_and_zoomed():
     person = bare(2)
     exact, framed = (view_of(person, RenderedScene(head=(0.1, 0.2), framing=f)) for f in (Framing(), ASKEW))
     points = person.vertices[landmark_vertices()[[30, 36, 45, 48, 54]]]
-    assert framed.to_camera(points) == pytest.approx(exact.to_camera(points) @ ASKEW.rotation.T, abs=1e-6)
+    assert framed.to_camera(points) == pytest.approx(exact.to_camera(points) @ ASKEW.rotation(DISTANCE).T, abs=1e-6)
     centre = framed.project(np.array([[0.0, 30.0, 0.0]]))[0] - framed.centre
     assert centre == pytest.approx(ASKEW.shift, abs=0.05)
+
+
+def test_from_further_away_a_face_is_flatter_and_as_large():
+    person = bare(2)
+    near, far = (view_of(person, RenderedScene(head=(0.0, 0.5), distance=d)) for d in (DISTANCE, 4 * DISTANCE))
+    centre = np.array([[0.0, 30.0, 0.0]])
+    assert far.project(centre) == pytest.approx(near.project(centre))
+    assert far.scale == pytest.approx(near.scale)
+    eyes = person.vertices[landmark_vertices()[[36, 39, 42, 45]]]
+    widths = [np.abs(np.diff(view.project(eyes)[:, 0]))[[0, 2]] for view in (near, far)]
+    ratios = [w[0] / w[1] for w in widths]  # of the eye that is turned away to the other
+    assert abs(np.log(ratios[1])) < abs(np.log(ratios[0]))
 
 
 def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path):
