@@ -31,18 +31,23 @@ def windows(person: Person, view: View) -> list[tuple[slice, slice]]:
 
 
 def paint_eyes(
-    picture: ndarray, depth: ndarray, lit: ndarray, person: Person, scene: RenderedScene, view: View
+    picture: ndarray,
+    depth: ndarray,
+    open_: ndarray,
+    lit: ndarray,
+    person: Person,
+    scene: RenderedScene,
+    view: View,
 ) -> ndarray:
-    """Paints both eyes into a linear RGB picture (3, S, S) where the skin's `depth` (S, S) lets them be seen.
+    """Paints both eyes into a linear RGB picture (3, S, S) where the lids let them be seen, `open_` (S, S) bool.
 
-    Returns where, (S, S) bool, and brings `depth` up to the eyes.
+    Returns where, (S, S) bool, and brings `depth` (S, S) up to the eyes.
     """
     where = np.zeros(depth.shape, bool)
     for eye, window in enumerate(windows(person, view)):
         if depth[window].size:
-            where[window] |= _paint_eye(
-                picture[:, *window], depth[window], lit[window], window, person, scene, view, eye
-            )
+            parts = picture[:, *window], depth[window], open_[window], lit[window]
+            where[window] |= _paint_eye(*parts, window, person, scene, view, eye)
     return where
 
 
@@ -56,6 +61,7 @@ def _rays(view: View, window: tuple[slice, slice]) -> ndarray:
 def _paint_eye(
     patch: ndarray,
     depth: ndarray,
+    open_: ndarray,
     lit: ndarray,
     window: tuple[slice, slice],
     person: Person,
@@ -70,7 +76,7 @@ def _paint_eye(
     along = cv2.transform(rays, centre[None]) / length
     root = along * along - (centre @ centre - radius * radius) / length
     distance = along - np.sqrt(np.maximum(root, 0))
-    seen = (root > 0) & (distance < np.where(depth > 0, depth, np.float32(np.inf)))
+    seen = (root > 0) & open_
     if not seen.any():
         return seen
     normal = (rays * distance[..., None] - centre) / radius

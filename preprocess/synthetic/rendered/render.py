@@ -1,13 +1,14 @@
 """Pictures of a rendered person: triangles to pixels, light, eyes, lashes, glasses, camera."""
 
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.aligned import AlignedView, to_patch
-from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
@@ -20,7 +21,7 @@ from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
 NEAR, FAR = 220.0, 300.0  # mm before and behind the face's centre that a person reaches at most
-SAMPLES = 1.5  # of the surface, a pixel and direction
+SAMPLES = 1.375  # of the surface, a pixel and direction
 
 
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
@@ -54,15 +55,16 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     corners = project(person, vertices, view)
     surface = rasterize(*corners, person.triangles, view.size, view.distance - NEAR)
     turned = (normals @ view.rotation.T).astype(np.float32)
-    layers = surface.between(np.vstack([person.corner_place.T, turned[person.corner_vertex].T]).astype(np.float32))
-    (column, row), normal = layers[:2], layers[2:]
-    np.negative(np.abs(normal[2]), out=normal[2])  # the back of a lock of hair is lit as its front
+    sideways = turned[:, :2].T.take(person.corner_vertex, axis=1)
+    column, row, nx, ny = surface.between(np.vstack([person.corner_place.T, sideways]))
+    # All that is seen faces the camera: the back of a lock of hair is lit as its front.
+    normal = np.stack([nx, ny, -np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0))])
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
     depth = np.where(surface.seen, surface.depth, np.float32(view.distance + FAR))
     lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
     light = occlusion(depth, surface.seen, view)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
-    seen = surface.seen | paint_eyes(picture, depth, lit, person, scene, view)
+    seen = surface.seen | paint_eyes(picture, depth, _open(surface), lit, person, scene, view)
     lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance - NEAR)
     _paint_lashes(picture, depth, lashes, person)
     for plane, behind in zip(picture, cv2.split(backdrop), strict=True):
@@ -70,6 +72,22 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     if person.glasses:
         paint_glasses(picture, depth, lit, person.glasses, scene, view)
     return cv2.merge(list(picture))
+
+
+@cache
+def _behind_lids() -> ndarray:
+    """(C,) bool of the mesh's corners: those of what the lids hide."""
+    mesh = load_mesh()
+    hidden = np.zeros(len(mesh.corner_vertex), bool)
+    hidden[mesh.triangles[mesh.part == PARTS.index("socket")]] = True
+    return hidden
+
+
+def _open(surface: Surface) -> ndarray:
+    """(size, size) bool: where no skin is before the eyes. They do not come through it where a lid is thin."""
+    hidden, corner = _behind_lids(), surface.corners[0]
+    open_ = hidden.take(corner, mode="clip") & (corner < len(hidden))
+    return open_.take(surface.triangle) | ~surface.seen
 
 
 def _paint_lashes(picture: ndarray, depth: ndarray, surface: Surface, person: Person) -> None:
