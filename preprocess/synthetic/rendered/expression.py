@@ -11,7 +11,8 @@ Expression = tuple[tuple[str, float], ...]
 
 # mm that a weight of 1 opens an eye in the middle; looking up, the mesh's lids close a little, a person's do not.
 _OPENS = {"eyeWide": 3.3, "eyeBlink": -10.3, "eyeLookDown": -2.8, "eyeLookUp": -1.2, "eyeSquint": -2.9}
-LEAST_OPEN = 6.2  # mm: an eye whose gaze is labelled can be seen
+USUALLY_WIDE = 0.4  # the mesh's neutral eyes are 9 mm open in the middle, people's more than 10
+LEAST_OPEN = 7.0  # mm: an eye whose gaze is labelled can be seen
 
 
 def posed(expression: Expression, directions: ndarray, opening: float) -> dict[str, float]:
@@ -23,10 +24,11 @@ def posed(expression: Expression, directions: ndarray, opening: float) -> dict[s
     for eye, side in enumerate(_SIDES):
         for name, weight in _following(directions[eye], outwards_is_positive=eye == 0).items():
             weights[f"unit/{name}{side}"] = weights.get(f"unit/{name}{side}", 0.0) + weight
+        weights[f"unit/eyeWide{side}"] = weights.get(f"unit/eyeWide{side}", 0.0) + USUALLY_WIDE
         open_ = opening + sum(gain * weights.get(f"unit/{name}{side}", 0.0) for name, gain in _OPENS.items())
         open_ += 1.6 * weights.get(f"unit/eyeLookUp{side}", 0.0)
         wide = 0.5 * weights.get(f"unit/eyeLookUp{side}", 0.0) + max(0.0, LEAST_OPEN - open_) / _OPENS["eyeWide"]
-        weights[f"unit/eyeWide{side}"] = weights.get(f"unit/eyeWide{side}", 0.0) + wide
+        weights[f"unit/eyeWide{side}"] += wide
     return weights
 
 
