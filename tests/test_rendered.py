@@ -19,7 +19,7 @@ from preprocess.synthetic.domains import DOMAINS, draw_pose
 from preprocess.synthetic.rendered.assets import load_mesh
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
-from preprocess.synthetic.rendered.render import patch
+from preprocess.synthetic.rendered.render import patch, see
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
@@ -124,6 +124,17 @@ def test_positive_head_angles_move_the_nose_to_image_left_and_up(head: tuple[flo
     nose = person.vertices[landmark_vertices()[30]]
     turned, straight = (view_of(person, RenderedScene(head=angles)).project(nose) for angles in (head, (0.0, 0.0)))
     assert (turned - straight)[axis] < -4
+
+
+def test_shoulders_far_behind_the_face_are_not_before_it():
+    person, scene = bare(1), RenderedScene(head=(-0.55, -0.8))
+    view = view_of(person, scene)
+    surface = see(person, person.vertices, person.triangles, view)
+    corner = person.corner_vertex[surface.corners[:, surface.triangle]]
+    depth = view.to_camera(person.vertices)[corner, 2]
+    inside = (surface.depth > depth.min(axis=0) - 1) & (surface.depth < depth.max(axis=0) + 1)
+    assert surface.depth.max() > view.distance + 295
+    assert inside[surface.seen].all()
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
