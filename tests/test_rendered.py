@@ -16,7 +16,7 @@ from preprocess.landmarks import detect
 from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, draw_pose
-from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
 from preprocess.synthetic.rendered.render import patch, see
@@ -124,6 +124,15 @@ def test_positive_head_angles_move_the_nose_to_image_left_and_up(head: tuple[flo
     nose = person.vertices[landmark_vertices()[30]]
     turned, straight = (view_of(person, RenderedScene(head=angles)).project(nose) for angles in (head, (0.0, 0.0)))
     assert (turned - straight)[axis] < -4
+
+
+def test_no_teeth_are_seen_between_closed_lips():
+    mesh = load_mesh()
+    parts = [PARTS.index("upper-teeth"), PARTS.index("lower-teeth")]
+    corners = np.unique(mesh.triangles[np.isin(mesh.part, parts)])
+    for seed in range(20):
+        surface = see(bare(seed), bare(seed).vertices, bare(seed).triangles, view_of(bare(seed), RenderedScene()))
+        assert not np.isin(surface.corners[0, surface.triangle], corners)[surface.seen].any(), seed
 
 
 def test_shoulders_far_behind_the_face_are_not_before_it():
