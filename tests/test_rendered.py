@@ -13,6 +13,7 @@ import pytest
 
 from preprocess.__main__ import main
 from preprocess.landmarks import detect
+from preprocess.synthetic import samples
 from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, draw_pose
@@ -211,6 +212,16 @@ def test_the_background_of_a_group_is_one():
     turned = [RenderedScene(seed=3, head=head, gaze=head) for head in ((0.0, 0.0), (0.0, 0.3), (0.0, -0.3))]
     small = [patch(bare(4), replace(scene, framing=Framing(0.5)), 128) for scene in turned]
     assert all(np.array_equal(small[0][:20, :10], other[:20, :10]) for other in small[1:])
+
+
+def test_aligned_faces_of_a_group_are_of_one_camera(monkeypatch: pytest.MonkeyPatch):
+    cameras: list[np.ndarray] = []
+    view_of_one = samples.aligned_view
+    monkeypatch.setattr(
+        samples, "aligned_view", lambda v, p, camera, n: cameras.append(camera) or view_of_one(v, p, camera, n)
+    )
+    render_aligned_person(0, 0, 0, 4, 64, replace(FRAMED, group_size=3))
+    assert len({camera.tobytes() for camera in cameras}) == 2
 
 
 @pytest.mark.parametrize("index", range(4))
