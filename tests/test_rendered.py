@@ -13,13 +13,14 @@ import pytest
 
 from preprocess.__main__ import main
 from preprocess.landmarks import detect
+from preprocess.synthetic import samples
 from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, draw_pose
-from preprocess.synthetic.rendered.assets import load_mesh
+from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
-from preprocess.synthetic.rendered.render import patch
+from preprocess.synthetic.rendered.render import patch, see
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
@@ -126,6 +127,26 @@ def test_positive_head_angles_move_the_nose_to_image_left_and_up(head: tuple[flo
     assert (turned - straight)[axis] < -4
 
 
+def test_no_teeth_are_seen_between_closed_lips():
+    mesh = load_mesh()
+    parts = [PARTS.index("upper-teeth"), PARTS.index("lower-teeth")]
+    corners = np.unique(mesh.triangles[np.isin(mesh.part, parts)])
+    for seed in range(20):
+        surface = see(bare(seed), bare(seed).vertices, bare(seed).triangles, view_of(bare(seed), RenderedScene()))
+        assert not np.isin(surface.corners[0, surface.triangle], corners)[surface.seen].any(), seed
+
+
+def test_shoulders_far_behind_the_face_are_not_before_it():
+    person, scene = bare(1), RenderedScene(head=(-0.55, -0.8))
+    view = view_of(person, scene)
+    surface = see(person, person.vertices, person.triangles, view)
+    corner = person.corner_vertex[surface.corners[:, surface.triangle]]
+    depth = view.to_camera(person.vertices)[corner, 2]
+    inside = (surface.depth > depth.min(axis=0) - 1) & (surface.depth < depth.max(axis=0) + 1)
+    assert surface.depth.max() > view.distance + 295
+    assert inside[surface.seen].all()
+
+
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_every_size_shows_the_same_picture(size: int):
     person, scene = bare(1), RenderedScene(gaze=(0.1, 0.2), head=(0.1, -0.2), blur=0.5)
@@ -191,6 +212,16 @@ def test_the_background_of_a_group_is_one():
     turned = [RenderedScene(seed=3, head=head, gaze=head) for head in ((0.0, 0.0), (0.0, 0.3), (0.0, -0.3))]
     small = [patch(bare(4), replace(scene, framing=Framing(0.5)), 128) for scene in turned]
     assert all(np.array_equal(small[0][:20, :10], other[:20, :10]) for other in small[1:])
+
+
+def test_aligned_faces_of_a_group_are_of_one_camera(monkeypatch: pytest.MonkeyPatch):
+    cameras: list[np.ndarray] = []
+    view_of_one = samples.aligned_view
+    monkeypatch.setattr(
+        samples, "aligned_view", lambda v, p, camera, n: cameras.append(camera) or view_of_one(v, p, camera, n)
+    )
+    render_aligned_person(0, 0, 0, 4, 64, replace(FRAMED, group_size=3))
+    assert len({camera.tobytes() for camera in cameras}) == 2
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.command import UserError
 from core.files import file_sha256
 from preprocess.face_model import EYE_CORNERS, GENERIC
-from preprocess.synthetic.rendered import pack
+from preprocess.synthetic.rendered import assets, pack
 from preprocess.synthetic.rendered.assets import DATA, HEADS, PARTS, SKINS, load_mesh, load_skins
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, ROWS, WIDTH, island_to_atlas
 from preprocess.synthetic.rendered.frame import MEAN_HEAD, fit_generic, landmark_vertices
@@ -103,6 +104,16 @@ def test_packed_bytes_follow_from_the_arrays_alone(monkeypatch: pytest.MonkeyPat
 def test_a_target_is_read_in_thousandths():
     moved, offsets = pack.read_target(b"# basemesh hm08\n12 .001 -.0204 0\n\n7 0 0 1.5\n")
     assert moved.tolist() == [12, 7] and offsets.tolist() == [[1, -20, 0], [0, 0, 1500]]
+
+
+@pytest.mark.parametrize("left", [0, 5000])
+def test_a_damaged_file_is_named(left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, read in (("HEADS", load_mesh), ("SKINS", load_skins)):
+        cut = tmp_path / getattr(assets, name).name
+        cut.write_bytes(getattr(assets, name).read_bytes()[:left])
+        monkeypatch.setattr(assets, name, cut)
+        with pytest.raises(UserError, match=f"{cut.name}: cannot be read .*git checkout"):
+            read.__wrapped__()
 
 
 # The mesh

@@ -104,7 +104,8 @@ def render_aligned_person(
     points = np.empty((samples, 5, 2))
     for i, scene in enumerate(draw_scenes(key, domain_index, samples, style)):
         landmarks = landmarks_in(scene)
-        camera = camera_rotation(np.random.default_rng([*key, i + 1, _CAMERA_STREAM]))
+        first = i - i % style.group_size  # of its group, whose camera is one
+        camera = camera_rotation(np.random.default_rng([*key, first + 1, _CAMERA_STREAM]))
         seen = make_view(scene, aligned_size, eyes, look.kappa(person))
         view_at = partial(aligned_view, seen, landmarks, camera)
         pixels[i] = look.aligned(person, scene, view_at, aligned_size)

@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy import ndarray
 from scipy import sparse
 
+from core.command import UserError
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
 
 DATA = Path(__file__).parent / "data"
@@ -62,11 +64,25 @@ def normals(vertices: ndarray, triangles: ndarray) -> ndarray:
     return (result / np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
+def _unpack(path: Path) -> dict[str, ndarray]:
+    """The arrays of a file. Raises UserError where it is not there or damaged."""
+    try:
+        packed = path.read_bytes()
+        with np.load(io.BytesIO(lzma.decompress(packed) if path.suffix == ".xz" else packed)) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise UserError(
+            str(path),
+            f"cannot be read ({error})",
+            "this repository's material of rendered heads",
+            "Get the file again: git checkout -- FILE.",
+        ) from error
+
+
 @cache
 def load_mesh() -> Mesh:
     """The mesh, read once a process."""
-    packed = np.load(io.BytesIO(lzma.decompress(HEADS.read_bytes())))
-    arrays = {name: packed[name] for name in packed.files}
+    arrays = _unpack(HEADS)
     flip = np.array([1, -1, -1], np.float32)
     count = len(arrays["vertices"])
     start, vertex = arrays["target_start"].astype(int), arrays["target_vertex"].astype(int)
@@ -104,8 +120,7 @@ def load_skins() -> dict[str, ndarray]:
     """Skins in the layout of the atlas' head, (HEAD_ROWS, WIDTH, 3) RGB uint8, by race-sex-age; {} without the file."""
     if not SKINS.is_file():
         return {}
-    with np.load(SKINS) as packed:
-        skins = {name: _decode(packed[name]) for name in packed}
+    skins = {name: _decode(jpeg) for name, jpeg in _unpack(SKINS).items()}
     assert all(skin.shape == (HEAD_ROWS, WIDTH, 3) for skin in skins.values())
     return skins
 

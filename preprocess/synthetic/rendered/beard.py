@@ -39,7 +39,7 @@ def draw_beard(rng: np.random.Generator, sex: float, age: float, hair: Rgb) -> B
     if rng.random() < 1.2 * (age - 0.3):
         colour = mix(colour, (150, 146, 142), float(rng.uniform(0.2, 0.9)))
     if style in ("shadow", "stubble"):  # short hair shows its roots below the skin
-        colour = mix(colour, (42, 36, 36), 0.8 if style == "shadow" else 0.4)
+        colour = mix(colour, (42, 36, 36), 0.8 if style == "shadow" else 0.55)
     return Beard(
         style=style,
         colour=jitter(rng, colour, 0.08),

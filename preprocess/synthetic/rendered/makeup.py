@@ -51,7 +51,7 @@ def draw_makeup(rng: np.random.Generator, sex: float, age: float, skin: Rgb) -> 
 
     return Makeup(
         lips=jitter(rng, usual, 0.05),
-        lipstick=mix(jitter(rng, LIPSTICKS[rng.integers(len(LIPSTICKS))], 0.12), usual, 0.35 * darkness(skin)),
+        lipstick=mix(jitter(rng, LIPSTICKS[rng.integers(len(LIPSTICKS))], 0.12), usual, 0.65 * darkness(skin)),
         lipstick_strength=part(0.8, 0.35),
         shadow=jitter(rng, mix(SHADOWS[rng.integers(len(SHADOWS))], (0, 0, 0), 0.45 * darkness(skin)), 0.12),
         shadow_strength=part(0.55, 0.2),

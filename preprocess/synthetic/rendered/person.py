@@ -7,9 +7,9 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.anatomy import LIMBUS_DISTANCE, draw_kappa
-from preprocess.synthetic.rendered.assets import LASHES, Mesh, load_mesh, normals
+from preprocess.synthetic.rendered.assets import LASHES, PARTS, Mesh, load_mesh, normals
 from preprocess.synthetic.rendered.beard import displacement
-from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices
+from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices, shared_vertices
 from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.hair import stand_off
 from preprocess.synthetic.rendered.hats import wear
@@ -17,6 +17,9 @@ from preprocess.synthetic.rendered.locks import grow_locks
 from preprocess.synthetic.rendered.places import mean_head, ramp
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
+
+_ABOVE, _BELOW = 1.6, 4.0  # mm from where closed lips meet to the upper teeth, and to the lower ones
+_FRONT = 20.0  # mm behind the foremost tooth: those further back are higher, behind cheeks
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,28 @@ def _hollow(off: ndarray, radius: float) -> ndarray:
     return radius - np.sqrt(radius**2 - np.minimum(off, 0.95 * radius) ** 2)
 
 
+@cache
+def _rows_of_teeth() -> tuple[ndarray, ndarray, ndarray]:
+    """Vertices of the lips' inner edges, of the upper teeth and of the lower ones."""
+    mesh = load_mesh()
+    upper, lower = (
+        np.unique(mesh.corner_vertex[mesh.triangles[mesh.part == PARTS.index(name)]])
+        for name in ("upper-teeth", "lower-teeth")
+    )
+    return shared_vertices(mesh, "skin", "mouth"), upper, lower
+
+
+def hide_teeth(vertices: ndarray) -> None:
+    """Moves teeth up and down, in `vertices` (V, 3), head frame, so that none is seen between closed lips."""
+    lips, upper, lower = _rows_of_teeth()
+    near = lips[np.argsort(np.abs(vertices[lips, 0] - vertices[lips, 0].mean()))[: len(lips) // 2]]
+    slit = vertices[near, 1].mean()
+    for row, sign, room in ((upper, -1, _ABOVE), (lower, 1, _BELOW)):
+        front = row[vertices[row, 2] < vertices[row, 2].min() + _FRONT]
+        tips = (sign * vertices[front, 1]).min()
+        vertices[row, 1] += sign * max(0.0, sign * slit + room - tips)
+
+
 def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     """Shapes and paints somebody."""
     mesh = load_mesh()
@@ -94,6 +119,7 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
     scale, rotation, move = fit_generic(shaped)
     turn = (scale * rotation).astype(np.float32)
     vertices = (shaped @ turn.T + move).astype(np.float32)
+    hide_teeth(vertices)
     solid = solid_and_lashes()[0]
     faces = mesh.corner_vertex[solid.T]
     raised = displacement(traits.beard)

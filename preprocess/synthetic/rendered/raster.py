@@ -51,10 +51,10 @@ class Surface:
         return (weights * ends).sum(axis=1)
 
 
-def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarray, size: int, near: float) -> Surface:
+def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarray, size: int, middle: float) -> Surface:
     """The nearest front-facing triangle of each pixel.
 
-    columns, rows: (C,) float32 pixel indices of points.  depth: (C,) mm, at least `near` and at most 500 more.
+    columns, rows: (C,) float32 pixel indices of points.  depth: (C,) mm, within 500 of `middle`.
     triangles: (3, T), T below 16384, corners anticlockwise as seen from the front.
     """
     x, y = columns.take(triangles), rows.take(triangles)
@@ -64,7 +64,7 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     seen = np.flatnonzero((area < -1e-6) & (top <= bottom) & inside)
     x, y, area, top, corners = x[:, seen], y[:, seen], area[seen], top[seen], triangles[:, seen]
     planes = a, b, c = _planes(x, y, area)
-    za, zb, zc = _linear(planes, depth.take(corners) - np.float32(near))
+    za, zb, zc = _linear(planes, depth.take(corners) - np.float32(middle))
     line, at = _spread((bottom[seen] - top + 1).astype(np.int32))
     level = top.take(line) + at
     first, count = _spans(a, b, c, line, level, size)
@@ -82,7 +82,7 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     nearest = keys.reshape(size, size)
     hit = nearest != _FAR
     triangle = np.where(hit, nearest & (2**_TRIANGLE_BITS - 1), 0)
-    distance = (nearest >> _TRIANGLE_BITS) * np.float32(1 / 256) + np.float32(near)
+    distance = (nearest >> _TRIANGLE_BITS) * np.float32(1 / 256) + np.float32(middle)
     return Surface(hit, triangle, distance * hit, corners, planes)
 
 

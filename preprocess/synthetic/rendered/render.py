@@ -20,7 +20,7 @@ from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
-NEAR, FAR = 220.0, 300.0  # mm before and behind the face's centre that a person reaches at most
+FAR = 300.0  # mm behind the face's centre that the background is taken to be, where shadows are looked for
 SAMPLES = 1.375  # of the surface, a pixel and direction
 
 
@@ -46,14 +46,14 @@ def project(person: Person, vertices: ndarray, view: View) -> tuple[ndarray, nda
 
 def see(person: Person, vertices: ndarray, triangles: ndarray, view: View) -> Surface:
     """What pixels see of the triangles."""
-    return rasterize(*project(person, vertices, view), triangles, view.size, view.distance - NEAR)
+    return rasterize(*project(person, vertices, view), triangles, view.size, view.distance)
 
 
 def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -> ndarray:
     """(S, S, 3) linear RGB: the person before a backdrop, as the view's camera sees it."""
     vertices, normals = pose(person, scene, view.gaze_directions)
     corners = project(person, vertices, view)
-    surface = rasterize(*corners, person.triangles, view.size, view.distance - NEAR)
+    surface = rasterize(*corners, person.triangles, view.size, view.distance)
     turned = (normals @ view.rotation.T).astype(np.float32)
     sideways = turned[:, :2].T.take(person.corner_vertex, axis=1)
     column, row, nx, ny = surface.between(np.vstack([person.corner_place.T, sideways]))
@@ -65,7 +65,7 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     light = occlusion(depth, surface.seen, view)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
     seen = surface.seen | paint_eyes(picture, depth, _open(surface), lit, person, scene, view)
-    lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance - NEAR)
+    lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance)
     _paint_lashes(picture, depth, lashes, person)
     for plane, behind in zip(picture, cv2.split(backdrop), strict=True):
         np.copyto(plane, behind, where=~seen)

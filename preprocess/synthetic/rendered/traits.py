@@ -18,7 +18,7 @@ from preprocess.synthetic.rendered.mouth import Teeth, draw_teeth
 RACES, SEXES = ("african", "asian", "caucasian"), ("female", "male")
 # Standard deviation of a person's signed shapes, by the part of the head.
 SPREAD = {
-    "cheek": 0.25, "chin": 0.25, "ears": 0.25, "eyebrows": 0.25, "eyes": 0.18, "forehead": 0.25, "head": 0.2,
+    "cheek": 0.25, "chin": 0.2, "ears": 0.25, "eyebrows": 0.25, "eyes": 0.18, "forehead": 0.25, "head": 0.2,
     "mouth": 0.25, "neck": 0.15, "nose": 0.28, "asym": 0.12,
 }  # fmt: skip
 OUTLINES = ("oval", "round", "square", "rectangular", "triangular", "diamond", "invertedtriangular")
