@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 from numpy import ndarray
@@ -27,6 +28,7 @@ from preprocess.normalization import View, normalized_labels, patch_camera
 
 CUTTER = FaceCutter(min_coverage=0.8)  # as for one's own photographs
 PHOTOGRAPHS = "photographs"  # the name of their group
+MARGIN = 3 / 8  # of its side, around a patch that a face is looked for in
 
 
 @dataclass(frozen=True)
@@ -145,25 +147,37 @@ def read_faces(path: Path) -> tuple[dict[str, Faces], dict[str, Any]]:
 class Seen:
     """What the reference finds in patches whose labels are known.
 
-    rows: those in which it finds a face, (n,).  labels: (n, 8) radians, in the frame of the patch's camera.
-    irises: (n, 2, 2), pixels of the patch, image left first.
+    rows: those in which it finds a face, (n,).  irises: (n, 2, 2), pixels of the patch, image left first.
+    labels: (n, 8) radians, in the frame of the patch's camera; NaN where no head fits the face.
     """
 
     rows: ndarray
-    labels: ndarray
     irises: ndarray
+    labels: ndarray
 
 
 def see_patches(pixels: Sequence[ndarray], view: View) -> Seen:
     """The reference on patches (S, S, 3) of a normalised camera, S = view.size, which have faces 600 mm away."""
-    camera_matrix = patch_camera(view, view.distance_mm)
-    found: list[tuple[int, ndarray, ndarray]] = []
-    for row, patch in enumerate(pixels):
-        mesh = detect(np.ascontiguousarray(patch))
-        pose = LeftOut("", "") if mesh is None else CUTTER.pose(to_68(mesh), "", camera_matrix)
-        if mesh is not None and not isinstance(pose, LeftOut):
-            target = looked_at(mesh, pose, camera_matrix)
-            labels = normalized_labels(np.eye(3), pose.rotation, pose.centre, pose.eyes, target)
-            found.append((row, labels, eye_points(mesh)[1]))
-    rows, labels, irises = zip(*found, strict=True) if found else ((), (), ())
-    return Seen(np.array(rows, int), np.reshape(labels, (-1, 8)), np.reshape(irises, (-1, 2, 2)))
+    meshes = {row: mesh for row, patch in enumerate(pixels) if (mesh := mesh_of(patch)) is not None}
+    irises = [eye_points(mesh)[1] for mesh in meshes.values()]
+    labels = [_labels_of(mesh, patch_camera(view, view.distance_mm)) for mesh in meshes.values()]
+    return Seen(np.array(list(meshes), int), np.reshape(irises, (-1, 2, 2)), np.reshape(labels, (-1, 8)))
+
+
+def mesh_of(patch: ndarray) -> ndarray | None:
+    """FaceMesh's points (478, 2), pixels of a patch (S, S, 3) that is filled by a face; None if none is found.
+
+    The detector overlooks faces without anything around them: the patch's edge is drawn out on all sides.
+    """
+    margin = round(MARGIN * len(patch))
+    mesh = detect(cv2.copyMakeBorder(patch, margin, margin, margin, margin, cv2.BORDER_REPLICATE))
+    return None if mesh is None else mesh - margin
+
+
+def _labels_of(mesh: ndarray, camera_matrix: ndarray) -> ndarray:
+    """(8,) of FaceMesh's points; NaN where no head fits them."""
+    pose = CUTTER.pose(to_68(mesh), "", camera_matrix)
+    if isinstance(pose, LeftOut):
+        return np.full(8, np.nan)
+    target = looked_at(mesh, pose, camera_matrix)
+    return normalized_labels(np.eye(3), pose.rotation, pose.centre, pose.eyes, target)

@@ -5,7 +5,7 @@ that needs MediaPipe (requirements-landmarks.txt). Whatever comes after needs th
 `--estimator PATH ...` compares trained estimators with the reference; the flag can be given several times, and the
 estimators of one flag are runs of one kind: their mean is told, and their range. `--train` trains compact estimators
 at the quickstart's budget on every kind of synthetic data set, and compares those.
-`--reference-on FILE.h5` tells the reference's own error, on synthetic faces whose labels are known.
+`--reference-on FILE.h5` tells the reference's own error, on synthetic faces whose labels and irises are known.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from numpy import ndarray
 
 from benchmarks import photo_faces
 from benchmarks.agreement import AIMS, INTO_CAMERA_AIM, QUANTITIES, Agreement, agreements, as_json, mean_of, table
+from benchmarks.known_irises import iris_table, known_irises
 from benchmarks.photo_faces import PHOTOGRAPHS, Faces, read_faces, see_patches, write_faces
 from benchmarks.photo_sheet import draw_sheet
 from benchmarks.photograph_training import all_kinds, trained
@@ -125,13 +126,24 @@ def reference_on(path: Path, count: int) -> None:
     photo_faces.CUTTER.check()
     data = GazeDataset(path, equalize=False)
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
-    patches = [data[int(row)]["image"].permute(1, 2, 0).numpy() for row in rows]
+    patches = [np.ascontiguousarray(data[int(row)]["image"].permute(1, 2, 0).numpy()) for row in rows]
     seen = see_patches(patches, ST_ED.resized(data.image_size))
-    if len(seen.rows) < len(rows) / 2:
-        raise UserError(f"{path}: MediaPipe finds a face in {len(seen.rows)} of {len(rows)} patches, too few to tell.")
-    # With the renderer's own irises at hand (pixels of the patch), their distance to `seen.irises` belongs here.
-    print(f"{path.name}: a face found in {len(seen.rows)} of {len(rows)} patches of {data.image_size} px\n")
-    print(table("the reference against the labels", [agreements(data.labels()[rows[seen.rows]], seen.labels)]))
+    posed = np.flatnonzero(np.isfinite(seen.labels).all(axis=1))
+    found = f"a face found in {len(seen.rows)} of {len(rows)} patches of {data.image_size} px, a head in {len(posed)}"
+    if len(posed) < len(rows) / 2:
+        raise UserError(f"{path}: {found}, too few to tell.")
+    print(f"{path.name}: {found}\n")
+    print(
+        table(
+            "the reference against the labels", [agreements(data.labels()[rows[seen.rows[posed]]], seen.labels[posed])]
+        )
+    )
+    try:
+        known = known_irises(data, rows[seen.rows])
+    except UserError as error:
+        print(f"\n{error}")
+    else:
+        print("\n" + iris_table(seen.irises, known, data.image_size))
 
 
 def found_faces(arguments: argparse.Namespace) -> dict[str, Faces]:

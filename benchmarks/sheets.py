@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--look", default="rendered", choices=LOOKS)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder for the two pictures")
     parser.add_argument("--persons", type=int, default=48, help="how many (%(default)s)")
-    parser.add_argument("--person", type=int, default=0, help="whose gaze and head turn (%(default)s)")
+    parser.add_argument("--person", type=int, default=44, help="whose gaze and head turn (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variation", default="full", choices=VARIATIONS, help="of the persons' light and background")
     arguments = parser.parse_args(argv)

@@ -11,12 +11,15 @@ from numpy import ndarray
 from benchmarks import photo_faces, photographs
 from benchmarks.agreement import AIMS, Agreement, Aim, agreement, agreements, is_met, quantities, table
 from benchmarks.iris import CLOSED, CORNERS, FROM_CORNERS, IRISES, LIDS, LIMBUS, eye_in_head, lids_apart, looked_at
-from benchmarks.photo_faces import Faces, made_from, read_faces
+from benchmarks.known_irises import Irises, iris_table, known_irises
+from benchmarks.photo_faces import Faces, made_from, mesh_of, read_faces, see_patches
 from benchmarks.photo_sheet import draw_arrow
 from core.command import UserError
+from dataset import GazeDataset
 from preprocess.face_model import GENERIC, HeadPose, make_pose
 from preprocess.face_patches import FaceCutter
-from preprocess.normalization import label_to_rotation, label_to_vector, normalized_labels
+from preprocess.normalization import ST_ED, label_to_rotation, label_to_vector, normalized_labels
+from preprocess.synthetic.dataset import make_dataset
 
 CAMERA = np.array([[900.0, 0, 400], [0, 900.0, 300], [0, 0, 1]])
 
@@ -194,3 +197,71 @@ def test_heads_turned_too_far_can_be_left_out():
     labels = np.deg2rad([[0, 0, 0, 20.0, 0, 0, 0, 0], [0, 0, 0, -45.0, 0, 0, 0, 0]])
     faces = photographs.within(Faces(np.zeros((2, 2, 2, 3), np.uint8), labels, ["a", "b"]), 30)
     assert faces.names == ["a"] and len(faces.pixels) == len(faces.labels) == 1
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patches of rendered faces in groups, with wide framing."""
+    out = tmp_path_factory.mktemp("embedded")
+    made = {"persons": 4, "samples": 3, "seed": 2, "image_size": 64, "variation": "full", "look": "rendered"}
+    make_dataset(out, **made, group_size=2, framing="detected", workers=1, progress=False)
+    return out
+
+
+@pytest.mark.parametrize("name", ["GazeCapture_64.h5", "Columbia_64.h5"])
+def test_scenes_drawn_again_have_the_labels_of_the_file(embedded: Path, name: str):
+    data = GazeDataset(embedded / name)
+    known = known_irises(data, np.arange(len(data)))  # which compares the labels
+    assert known.points.shape == known.ahead.shape == (len(data), 2, 2)
+    assert (known.points > 0).all() and (known.points < 63).all()
+    assert (known.points[:, 0, 0] < known.points[:, 1, 0]).all()  # image left first
+
+
+def test_irises_are_those_of_the_rows_that_are_asked_for(embedded: Path):
+    data = GazeDataset(embedded / "GazeCapture_64.h5")
+    rows = np.array([1, 5, 6, 11])
+    assert known_irises(data, rows).points == pytest.approx(known_irises(data, np.arange(12)).points[rows])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "told"),
+    [("seed", 3, "have other labels"), ("synthetic", False, "not patches of the embedded")],
+)
+def test_scenes_that_cannot_be_drawn_again_are_said(
+    embedded: Path, tmp_path: Path, attribute: str, value: int, told: str
+):
+    path = tmp_path / "changed.h5"
+    path.write_bytes((embedded / "GazeCapture_64.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs[attribute] = value
+    with pytest.raises(UserError, match=told):
+        known_irises(GazeDataset(path), np.arange(4))
+
+
+def test_the_table_of_irises_of_known_numbers():
+    """Both irises of the first picture at 256 pixels are seen 3 right and 4 up, the others where they are."""
+    ahead = np.zeros((4, 2, 2))
+    points = ahead + np.array([-6.0, -2, 2, 6])[:, None, None]
+    seen = points + np.array([[1.5, -2.0], [0, 0], [0, 0], [0, 0]])[:, None]
+    lines = iris_table(seen, Irises(points, ahead), 128).splitlines()
+    assert lines[0].startswith("| 8 irises, pixels at 256 |") and lines[2] == "| distance | 0.00 | 1.25 | 5.00 | 75% |"
+    assert lines[6].startswith("| right | 0.75 | 0.89 |") and lines[7].startswith("| down | -1.00 | 1.15 |")
+
+
+def test_a_face_is_looked_for_in_a_patch_with_something_around_it(monkeypatch: pytest.MonkeyPatch):
+    looked_in: list[tuple[int, ...]] = []
+
+    def found(image: ndarray) -> ndarray:
+        looked_in.append(image.shape)
+        return np.full((478, 2), 100.0)
+
+    monkeypatch.setattr(photo_faces, "detect", found)
+    mesh = mesh_of(np.zeros((128, 128, 3), np.uint8))
+    assert looked_in == [(224, 224, 3)] and mesh is not None and (mesh == 52).all()
+
+
+def test_a_face_that_no_head_fits_counts_as_found(monkeypatch: pytest.MonkeyPatch):
+    meshes = iter([None, np.zeros((478, 2))])
+    monkeypatch.setattr(photo_faces, "detect", lambda _: next(meshes))
+    seen = see_patches([np.zeros((64, 64, 3), np.uint8)] * 2, ST_ED.resized(64))
+    assert seen.rows.tolist() == [1] and np.isnan(seen.labels).all() and seen.irises.shape == (1, 2, 2)

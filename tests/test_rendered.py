@@ -18,9 +18,10 @@ from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, draw_pose
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
+from preprocess.synthetic.rendered.expression import LEAST_OPEN
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
-from preprocess.synthetic.rendered.render import patch, see
+from preprocess.synthetic.rendered.render import patch, pose, see
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
@@ -85,6 +86,19 @@ def test_pupils_are_where_the_gaze_says():
         errors += pupil_errors(bare(seed), scenes)
     print(f"pupil error: mean {np.mean(errors):.3f} px, 95th percentile {np.percentile(errors, 95):.3f} px")
     assert np.mean(errors) < 0.25 and np.percentile(errors, 95) < 0.5
+
+
+@pytest.mark.parametrize("pitch", [-15.0, 0.0])
+def test_eyes_stay_open_while_a_face_laughs(pitch: float):
+    laugh = {"eyeSquint": 0.5, "cheekSquint": 0.9, "mouthSmile": 1.0, "browDown": 0.5}
+    both = tuple((f"unit/{name}{side}", weight) for name, weight in laugh.items() for side in ("Left", "Right"))
+    scene = replace(LIGHT, expression=both, gaze=(float(np.deg2rad(pitch)), 0.0))
+    lids, heights = landmark_vertices(), []
+    for seed in range(4):
+        person = bare(seed)
+        rows = pose(person, scene, view_of(person, scene).gaze_directions)[0][:, 1]
+        heights.append(rows[lids[[40, 41, 46, 47]]].mean() - rows[lids[[37, 38, 43, 44]]].mean())
+    assert min(heights) > LEAST_OPEN - 0.3
 
 
 def marked(person: Person, vertex: int) -> Person:
