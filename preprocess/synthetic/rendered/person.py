@@ -71,7 +71,7 @@ def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
 def reseat_lids(mesh: Mesh, vertices: ndarray, radius: float) -> ndarray:
     """(2, 4): eyes of a natural size behind the same lids, centres and radii; moves the lids onto them in `vertices`.
 
-    The mesh's eyes are a third too large, which leaves their corners too far in front: people's lie about 5 mm before
+    The mesh's eyes are a third too large, which leaves their corners too far in front: people's lie about 4 mm before
     the point that an eye turns about. radius: of the new ones, in the units of the vertices.
     """
     old = _spheres(mesh, vertices)
@@ -85,8 +85,10 @@ def reseat_lids(mesh: Mesh, vertices: ndarray, radius: float) -> ndarray:
 
 
 def _hollow(off: ndarray, radius: float) -> ndarray:
-    """How far a sphere lies behind its foremost point, `off` its axis; from 0.95 radii on as there."""
-    return radius - np.sqrt(radius**2 - np.minimum(off, 0.95 * radius) ** 2)
+    """How far a sphere lies behind its foremost point, `off` its axis; from 0.85 radii on as steep as there."""
+    edge = 0.85 * radius
+    depth = np.sqrt(radius**2 - edge**2)
+    return radius - np.sqrt(radius**2 - np.minimum(off, edge) ** 2) + np.maximum(off - edge, 0) * (edge / depth)
 
 
 @cache
