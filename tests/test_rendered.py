@@ -27,7 +27,6 @@ from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
 from preprocess.synthetic.scene import (
     DISTANCE,
-    TARGET_DISTANCE,
     Framing,
     View,
     direction_to_pitchyaw,
@@ -174,16 +173,26 @@ def test_every_size_shows_the_same_picture(size: int):
 def test_labels_of_a_framed_picture_are_those_of_its_own_camera():
     """The gaze's target and the head's axis, carried over to the turned camera point by point."""
     person = bare(2)
-    scene = RenderedScene(gaze=(0.1, -0.2), head=(-0.05, 0.3), framing=ASKEW)
+    scene = RenderedScene(gaze=(0.1, -0.2), head=(-0.05, 0.3), framing=ASKEW, distance=900.0)
     exact, framed = (view_of(person, replace(scene, framing=framing)) for framing in (Framing(), ASKEW))
     labels = scene_labels(scene, person.eyes)
-    target = exact.face_centre + TARGET_DISTANCE * pitchyaw_to_direction(*scene.gaze)
+    target = exact.face_centre + scene.distance * pitchyaw_to_direction(*scene.gaze)
     in_head = (target - exact.face_centre) @ exact.rotation + (0, 30, 0)
     seen = framed.to_camera(in_head)
     from_eyes = seen - framed.to_camera(person.eyes)
     assert direction_to_pitchyaw(seen - framed.face_centre) == pytest.approx(labels[:2], abs=1e-6)
     assert direction_to_pitchyaw(-framed.rotation[:, 2]) == pytest.approx(labels[2:4], abs=1e-6)
     assert direction_to_pitchyaw(from_eyes).ravel() == pytest.approx(labels[4:], abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", [400.0, 600.0, 2400.0])
+def test_eyes_that_look_into_the_camera_point_at_it(distance: float):
+    person = bare(2)
+    scene = RenderedScene(head=(0.1, 0.2), distance=distance)
+    view = view_of(person, scene)
+    at_camera = view.eye_point - person.eyes
+    expected = at_camera / np.linalg.norm(at_camera, axis=1, keepdims=True)
+    assert view.gaze_directions == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_framed_picture_is_the_exact_one_turned_and_zoomed():

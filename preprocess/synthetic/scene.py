@@ -15,7 +15,6 @@ FOCAL_128, DISTANCE = 500.0, 600.0
 FACE_CENTRE = np.array([0.0, 30.0, 0.0])
 EYE_X, EYE_Z = 32.5, 13.0
 EYES = np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]])  # where lines of sight start, head frame; image left first
-TARGET_DISTANCE = 600.0  # the eyes meet this far along the gaze
 
 
 @dataclass(frozen=True)
@@ -172,14 +171,16 @@ def direction_to_pitchyaw(direction: ndarray) -> ndarray:
     return np.stack([np.arcsin(v[..., 1]), np.arctan2(v[..., 0], v[..., 2])], axis=-1)
 
 
-def eye_directions(gaze: tuple[float, float], rotation: ndarray, eyes: ndarray = EYES) -> ndarray:
+def eye_directions(
+    gaze: tuple[float, float], rotation: ndarray, eyes: ndarray = EYES, distance: float = DISTANCE
+) -> ndarray:
     """Where each eye looks, (2, 3) unit vectors in the camera frame, image left first.
 
-    The eyes meet on a target 600 mm from the face centre (30 mm below the eyes) along the face's gaze.
-    eyes: (2, 3) their centres, head frame.
+    The eyes meet on a target along the face's gaze, as far from the face centre (30 mm below the eyes) as the camera.
+    eyes: (2, 3) their centres, head frame.  distance: of the target, mm.
     """
     centres = (eyes - FACE_CENTRE) @ rotation.T
-    to_target = TARGET_DISTANCE * pitchyaw_to_direction(*gaze) - centres
+    to_target = distance * pitchyaw_to_direction(*gaze) - centres
     return to_target / np.linalg.norm(to_target, axis=1, keepdims=True)
 
 
@@ -200,7 +201,7 @@ def off_the_line_of_sight(directions: ndarray, kappa: tuple[float, float]) -> nd
 def make_view(scene: Scene, size: int, eyes: ndarray = EYES, kappa: tuple[float, float] = (0.0, 0.0)) -> View:
     """The geometry of a scene, without painting anything. eyes, kappa: as in the functions above."""
     rotation = head_rotation(*scene.head)
-    sight = eye_directions(scene.gaze, rotation, eyes) @ rotation
+    sight = eye_directions(scene.gaze, rotation, eyes, scene.distance) @ rotation
     axes = off_the_line_of_sight(sight, kappa)
     if scene.is_normalized:
         return View(size, rotation, sight, axes)
@@ -215,7 +216,7 @@ def scene_labels(scene: Scene, eyes: ndarray = EYES) -> ndarray:
     They are the angles in the frame of the camera that makes the patch.  eyes: as in `eye_directions`.
     """
     rotation = head_rotation(*scene.head)
-    sight = eye_directions(scene.gaze, rotation, eyes)
+    sight = eye_directions(scene.gaze, rotation, eyes, scene.distance)
     if scene.is_normalized:
         angles = np.stack([scene.gaze, scene.head, *direction_to_pitchyaw(sight)])
     else:
