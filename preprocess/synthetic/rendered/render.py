@@ -21,7 +21,7 @@ from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
 FAR = 300.0  # mm behind the face's centre that the background is taken to be, where shadows are looked for
-SAMPLES = 1.375  # of the surface, a pixel and direction
+SAMPLES = 1.25  # of the surface, a pixel and direction
 
 
 def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[ndarray, ndarray]:
