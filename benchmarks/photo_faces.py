@@ -90,6 +90,9 @@ def read_frames(path: Path) -> Iterator[ndarray]:
 
 def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
     """Finds all faces and writes them. Raises UserError where MediaPipe is missing, or where no face is found."""
+    twice = [stem for stem, times in Counter(clip.stem for clip in clips).items() if times > 1]
+    if twice:
+        raise UserError("--clip", f"{' and '.join(twice)} more than once", "files of different names", "Rename one.")
     CUTTER.check()
     sources = {} if photos is None else {PHOTOGRAPHS: photograph_faces(photos)}
     sources |= {clip.stem: clip_faces(clip) for clip in clips}

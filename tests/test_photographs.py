@@ -166,6 +166,11 @@ def test_faces_are_written_with_the_reference_and_read_back(tmp_path: Path, monk
     assert facts["made_from"] == made_from(photos, []) and not facts["gaze_known"]
 
 
+def test_clips_of_one_name_do_not_write_over_one_another(tmp_path: Path):
+    with pytest.raises(UserError, match="--clip: found talk more than once"):
+        photo_faces.write_faces(tmp_path / "faces.h5", None, [Path("a/talk.mp4"), Path("b/talk.mp4")])
+
+
 def test_a_file_of_something_else_is_not_taken_for_faces(tmp_path: Path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_group("00001")
