@@ -167,7 +167,7 @@ def test_faces_are_written_with_the_reference_and_read_back(tmp_path: Path, monk
 
 
 def test_clips_of_one_name_do_not_write_over_one_another(tmp_path: Path):
-    with pytest.raises(UserError, match="--clip: found talk more than once"):
+    with pytest.raises(UserError, match="talk more than once"):
         photo_faces.write_faces(tmp_path / "faces.h5", None, [Path("a/talk.mp4"), Path("b/talk.mp4")])
 
 
