@@ -11,8 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
-
-Rgb = tuple[float, float, float]
+from preprocess.synthetic.rendered.colours import Rgb
 
 # Outline of a lens: roundness (2 an ellipse), height of the width, narrower below, lower half outwards, corner lifted.
 SHAPES = {

@@ -6,10 +6,10 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.domains import Domain, Ranges, draw_pose
+from preprocess.synthetic.rendered.colours import Rgb
 from preprocess.synthetic.rendered.expression import Expression, draw_expression
 from preprocess.synthetic.scene import DISTANCE, Scene
 
-Rgb = tuple[float, float, float]
 WIDE_SHARE, WIDER = 0.35, 1.6  # of the pictures, and how much wider than the domain's their ranges are
 
 
