@@ -16,13 +16,13 @@ from preprocess.landmarks import detect
 from preprocess.synthetic import samples
 from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
-from preprocess.synthetic.domains import DOMAINS, draw_pose
+from preprocess.synthetic.domains import DOMAINS, EYE_IN_HEAD_LIMIT, Domain, draw_pose
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.expression import LEAST_OPEN
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
 from preprocess.synthetic.rendered.render import patch, pose, see
-from preprocess.synthetic.rendered.scene import RenderedScene
+from preprocess.synthetic.rendered.scene import RenderedScene, draw_wide_pose
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
 from preprocess.synthetic.scene import (
@@ -138,6 +138,14 @@ def test_positive_head_angles_move_the_nose_to_image_left_and_up(head: tuple[flo
     nose = person.vertices[landmark_vertices()[30]]
     turned, straight = (view_of(person, RenderedScene(head=angles)).project(nose) for angles in (head, (0.0, 0.0)))
     assert (turned - straight)[axis] < -4
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.name)
+def test_wide_poses_end_and_keep_the_eyes_in_their_sockets(domain: Domain):
+    """A head may be turned so far that no gaze of its data set is within reach: it is then drawn again."""
+    rng = np.random.default_rng(0)
+    poses = np.array([draw_wide_pose(rng, domain) for _ in range(3000)])
+    assert np.all(np.abs(poses[:, 0] - poses[:, 1]) < EYE_IN_HEAD_LIMIT)
 
 
 def test_no_teeth_are_seen_between_closed_lips():

@@ -56,7 +56,16 @@ def _uniform(rng: np.random.Generator, ranges: tuple, grid: float) -> ndarray:
 def draw_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, ndarray]:
     """Gaze and head (pitch, yaw) in radians, with the eyes within 22 and 32 degrees of the head."""
     head = _uniform(rng, domain.head, domain.grid)
+    while not _can_look(head, domain.gaze):
+        head = _uniform(rng, domain.head, domain.grid)
     while True:
         gaze = _uniform(rng, domain.gaze, domain.grid)
         if np.all(np.abs(gaze - head) < EYE_IN_HEAD_LIMIT):
             return gaze, head
+
+
+def _can_look(head: ndarray, ranges: Ranges) -> bool:
+    """Whether the eyes of a head, radians, can look two degrees far into the ranges of gaze, degrees."""
+    low, high = np.deg2rad(np.array(ranges)).T
+    margin = np.deg2rad(2.0)
+    return bool(np.all((head - EYE_IN_HEAD_LIMIT < high - margin) & (head + EYE_IN_HEAD_LIMIT > low + margin)))
