@@ -71,6 +71,24 @@ def run_command(prepare: Callable[[], Run]) -> int:
         return FAILED
 
 
+def answer(name: str, action: Callable[[], int | None]) -> int:
+    """Does something that leaves nothing half done; returns its exit code, or 0.
+
+    2, with one sentence after `name`, for what the user can mend; 130 if the user stopped it.
+    """
+    use_any_terminal()
+    try:
+        return action() or DONE
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "Stopped; nothing was written.", file=sys.stderr)
+        return STOPPED
+    except Exception as error:
+        if not is_foreseen(error):
+            raise
+        print(f"{name}: {sentence(error)}", file=sys.stderr)
+        return UNUSABLE
+
+
 def is_foreseen(error: BaseException) -> bool:
     """Whether an error is the user's or the machine's (a full disk, no memory), or a training that diverged.
 

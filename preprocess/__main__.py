@@ -5,25 +5,19 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from core.command import DONE, STOPPED, UNUSABLE, is_foreseen, sentence, use_any_terminal
+from core.command import answer
 from preprocess.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand, whose `run` may return an exit code; a mistake of the user ends with one line and code 2."""
-    use_any_terminal()
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
+
+    def run() -> int | None:
         arguments = parse(words)
-        return arguments.run(arguments) or DONE
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "Stopped; nothing was written.", file=sys.stderr)
-        return STOPPED
-    except Exception as error:
-        if not is_foreseen(error):
-            raise
-        print(f"python -m preprocess {words[0]}: {sentence(error)}", file=sys.stderr)
-        return UNUSABLE
+        return arguments.run(arguments)
+
+    return answer(f"python -m preprocess {' '.join(words[:1])}", run)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -80,6 +80,20 @@ def aligned_view(view: View, landmarks: ndarray, camera: ndarray, size: int) -> 
     return AlignedView(size, *where, plane, face_centre=view.face_centre, zoom=view.zoom)
 
 
+def as_68(points: ndarray) -> ndarray:
+    """(68, 3): points (15, 3) of LANDMARKS among iBUG's, NaN elsewhere."""
+    landmarks = np.full((68, 3), np.nan)
+    landmarks[list(LANDMARKS)] = points
+    return landmarks
+
+
+def behind(view: AlignedView, backdrop: ndarray) -> ndarray:
+    """A patch's backdrop (PATCH_SIZE, PATCH_SIZE, 3) as the aligned view shows it, continued by its reflection."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shape = (view.size, view.size)
+    return cv2.warpPerspective(backdrop, to_patch(view), shape, flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
 def to_patch(view: AlignedView) -> ndarray:
     """(3, 3) homography: pixel indices of the aligned face to those of the patch of PATCH_SIZE."""
     zoomed = ST_ED.camera_matrix @ np.diag([view.zoom, view.zoom, 1.0])

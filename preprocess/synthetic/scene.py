@@ -225,6 +225,12 @@ def scene_labels(scene: Scene, eyes: ndarray = EYES) -> ndarray:
     return angles.ravel().astype(np.float32)
 
 
+def unit(vectors: ndarray | tuple[float, float, float]) -> ndarray:
+    """(..., 3) float32: vectors made a unit long."""
+    v = np.asarray(vectors, np.float32)
+    return v / np.maximum(np.sqrt((v * v).sum(axis=-1, keepdims=True)), np.float32(1e-6))
+
+
 def light_direction(scene: Scene) -> ndarray:
     """Unit vector towards the light, camera frame."""
     return np.array(scene.light) / np.linalg.norm(scene.light)

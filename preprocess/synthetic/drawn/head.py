@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import bump, smooth
 from preprocess.synthetic.drawn.paint import (
     beard_mask,
     brow_mask,
@@ -20,17 +21,7 @@ from preprocess.synthetic.drawn.paint import (
     tint,
 )
 from preprocess.synthetic.drawn.person import Identity
-from preprocess.synthetic.drawn.shapes import (
-    BALL_RADIUS,
-    WIDTH,
-    azimuth,
-    bump,
-    curve,
-    lip_taper,
-    mouth_line,
-    noise,
-    smooth,
-)
+from preprocess.synthetic.drawn.shapes import BALL_RADIUS, WIDTH, azimuth, curve, lip_taper, mouth_line, noise
 from preprocess.synthetic.scene import EYE_X, EYE_Z
 
 HEAD_ROWS, EAR_ROWS, NECK_ROWS, LONG_ROWS = 200, 44, 60, 96

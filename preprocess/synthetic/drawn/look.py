@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.aligned import LANDMARKS, AlignedView, to_patch
+from preprocess.synthetic.aligned import AlignedView, as_68, behind
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.domains import Domain, draw_pose
 from preprocess.synthetic.drawn.eyes import lid_heights
 from preprocess.synthetic.drawn.head import EAR_ROWS, HEAD_ROWS, NECK_ROWS, Person, build_person
 from preprocess.synthetic.drawn.person import draw_identity
 from preprocess.synthetic.drawn.render import develop, draw_backdrop, paint, pose, render
-from preprocess.synthetic.drawn.shapes import mouth_line, smooth
+from preprocess.synthetic.drawn.shapes import mouth_line
 from preprocess.synthetic.look import Look
 from preprocess.synthetic.scene import EYE_X, EYES, PATCH_SIZE, Scene
 
@@ -90,9 +91,7 @@ def landmarks(person: Person) -> Callable[[Scene], ndarray]:
     places = tuple(_find_landmarks(person).T)
 
     def of(scene: Scene) -> ndarray:
-        found = np.full((68, 3), np.nan)
-        found[list(LANDMARKS)] = pose(person, scene)[places]
-        return found
+        return as_68(pose(person, scene)[places])
 
     return of
 
@@ -100,14 +99,7 @@ def landmarks(person: Person) -> Callable[[Scene], ndarray]:
 def aligned(person: Person, scene: Scene, view_at: Callable[[int], AlignedView], size: int) -> ndarray:
     """See Look; below 256 pixels painted at twice the size and averaged."""
     fine = view_at(min(2 * size, max(size, 256)))
-    behind = cv2.warpPerspective(
-        draw_backdrop(person, scene, PATCH_SIZE),
-        to_patch(fine),
-        (fine.size, fine.size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT,
-    )
-    picture = paint(person, scene, fine, behind)
+    picture = paint(person, scene, fine, behind(fine, draw_backdrop(person, scene, PATCH_SIZE)))
     if fine.size != size:
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return develop(picture, scene, view_at(size).scale)

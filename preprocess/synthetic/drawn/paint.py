@@ -6,8 +6,9 @@ All take x and y of the head's points in mm (head frame) and return one value, o
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import bump, smooth
 from preprocess.synthetic.drawn.person import Identity
-from preprocess.synthetic.drawn.shapes import WIDTH, azimuth, bump, curve, lip_taper, mouth_line, noise, smooth
+from preprocess.synthetic.drawn.shapes import WIDTH, azimuth, curve, lip_taper, mouth_line, noise
 from preprocess.synthetic.scene import EYE_X
 
 

@@ -12,17 +12,6 @@ BALL_RADIUS = 16.5  # that lids lie on and whites are painted on; irises turn on
 WIDTH = 208  # columns of every grid of points
 
 
-def smooth(x: ndarray, low: float, high: float) -> ndarray:
-    """Smooth step: 0 below low, 1 above high."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def bump(x: ndarray, y: ndarray, cx: float, cy: float, rx: float, ry: float) -> ndarray:
-    """Gaussian hill of height 1."""
-    return np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
-
-
 def curve(x: ndarray, knots: Sequence[tuple[float, float]]) -> ndarray:
     """Smooth interpolation through knots: linear, then rounded off by averaging shifted copies."""
     at, value = np.array(knots, np.float64).T

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.assets import load_mesh
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, WIDTH
 from preprocess.synthetic.rendered.colours import Rgb, jitter, mix
-from preprocess.synthetic.rendered.places import noise, places, ramp
+from preprocess.synthetic.rendered.places import noise, places
 
 STYLES = ("none", "shadow", "stubble", "full", "goatee", "moustache", "sideburns")
 _ODDS = (0.36, 0.2, 0.16, 0.12, 0.07, 0.05, 0.04)
@@ -57,16 +58,16 @@ def _regions() -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
     at = places()
     ax, y, z = np.abs(at.x), at.y, at.z
     edge = np.interp(z, [-14, 0, 12, 30, 44, 53, 66], [70, 66, 61, 51, 36, 8, -14]).astype(np.float32)
-    skin = ramp(at.lips, 4.9, 6.2)
-    wings = ramp(ax, 32, 22)
-    moustache = ramp(y - 0.012 * ax * ax, 51.5, 55.5) * ramp(y, 78, 70) * wings * skin
-    moustache *= 1 - 0.55 * ramp(ax, 3.0, 0.8)  # the groove below the nose
-    chin = ramp(np.hypot(ax / 30, (y - 106) / 27), 1.05, 0.65) * ramp(y, 80, 90) * skin
-    chin = np.maximum(chin, 0.8 * ramp(ax, 8, 3) * ramp(y, 77, 81) * skin)
-    mouth = ramp(ax, 20, 25) * ramp(ax, 38, 27) * ramp(y, 57, 66) * ramp(y, 102, 86) * skin
-    mouth = np.maximum(mouth, 0.8 * ramp(y, 75, 79) * ramp(ax, 30, 24) * skin)
-    front = ramp(z, 70, 62) * (at.on_skin | (y > 90))
-    sides = front * ramp(ax, 22, 28)
+    skin = smooth(at.lips, 4.9, 6.2)
+    wings = smooth(ax, 32, 22)
+    moustache = smooth(y - 0.012 * ax * ax, 51.5, 55.5) * smooth(y, 78, 70) * wings * skin
+    moustache *= 1 - 0.55 * smooth(ax, 3.0, 0.8)  # the groove below the nose
+    chin = smooth(np.hypot(ax / 30, (y - 106) / 27), 1.05, 0.65) * smooth(y, 80, 90) * skin
+    chin = np.maximum(chin, 0.8 * smooth(ax, 8, 3) * smooth(y, 77, 81) * skin)
+    mouth = smooth(ax, 20, 25) * smooth(ax, 38, 27) * smooth(y, 57, 66) * smooth(y, 102, 86) * skin
+    mouth = np.maximum(mouth, 0.8 * smooth(y, 75, 79) * smooth(ax, 30, 24) * skin)
+    front = smooth(z, 70, 62) * (at.on_skin | (y > 90))
+    sides = front * smooth(ax, 22, 28)
     return (y - edge) * np.float32(1), moustache, chin, mouth, np.stack([sides, front * skin])
 
 
@@ -77,15 +78,15 @@ def beard_cover(beard: Beard) -> ndarray:
     below, moustache, chin, mouth, (sides, front) = _regions()
     rng = np.random.default_rng(beard.seed)
     edge = below - np.float32(beard.cheek) + np.float32(1.2) * noise(rng, 2.5)
-    cheeks = ramp(edge, -3, 7) * sides
+    cheeks = smooth(edge, -3, 7) * sides
     if beard.style == "goatee":
         cover = np.maximum(np.maximum(moustache, chin), mouth) * np.clip(0.95 + 0.15 * noise(rng, 2), 0, 1)
     elif beard.style == "moustache":
         cover = moustache
     elif beard.style == "sideburns":
-        cover = cheeks * ramp(places().y, 56, 30) * ramp(places().z, 38, 50)
+        cover = cheeks * smooth(places().y, 56, 30) * smooth(places().z, 38, 50)
     else:
-        under = ramp(places().y, 82, 92) * front
+        under = smooth(places().y, 82, 92) * front
         cover = np.maximum(np.maximum(np.maximum(moustache, cheeks), np.maximum(chin, under)), mouth)
     thin = np.float32(0.45 * beard.patchy) * np.clip(noise(rng, 6) * 0.6 + 0.3, 0, 1)
     return cover * (1 - thin * (1 - 0.5 * moustache))
@@ -129,7 +130,7 @@ def paint_below_chin(body: ndarray, beard: Beard) -> None:
     x = (np.arange(WIDTH) / (WIDTH - 1) - 0.5) * 520
     row = np.arange(BODY_ROWS)[:, None]
     wide = 26 if beard.style == "goatee" else 58
-    amount = strength * ramp(row - 0.001 * x * x, 19, 14) * ramp(np.abs(x), wide, wide - 14)
+    amount = strength * smooth(row - 0.001 * x * x, 19, 14) * smooth(np.abs(x), wide, wide - 14)
     body[..., :3] += (np.array(beard.colour) - body[..., :3]) * amount[..., None]
 
 
@@ -144,5 +145,5 @@ def displacement(beard: Beard) -> ndarray | None:
     heights = cv2.remap(cover, column[on_head], row[on_head], cv2.INTER_LINEAR).ravel()
     raised = np.zeros(len(mesh.vertices), np.float32)
     np.maximum.at(raised, mesh.corner_vertex[on_head], heights)
-    low = ramp(mesh.vertices[:, 1] - mesh.vertices[mesh.eyes, 1].mean(), 70, 105)  # longest below the mouth
+    low = smooth(mesh.vertices[:, 1] - mesh.vertices[mesh.eyes, 1].mean(), 70, 105)  # longest below the mouth
     return raised * np.float32(beard.length) * (0.3 + 0.7 * low)

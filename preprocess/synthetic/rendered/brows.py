@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.colours import Rgb, mix
-from preprocess.synthetic.rendered.places import from_front, ramp
+from preprocess.synthetic.rendered.places import from_front
 
 _LEFT, _TOP, _WIDE, _HIGH = -64.0, -44.0, 128, 40  # mm
 _FINE, _COARSE = 4, 2  # pixels a mm that hair is drawn with and kept with
@@ -83,8 +84,8 @@ def _bed(brows: Brows) -> ndarray:
     y = (np.arange(_HIGH * _COARSE) / _COARSE + _TOP).astype(np.float32)[:, None]
     t = (np.abs(x) - brows.inner) / (brows.outer - brows.inner)
     _, middle, half = _spine(brows, np.clip(t, 0, 1))
-    inside = ramp(np.abs(y - middle.astype(np.float32)) / (half + 0.4).astype(np.float32), 1.25, 0.3)
-    return inside * ramp(t, -0.05, 0.22) * ramp(t, 1.03, 0.8)
+    inside = smooth(np.abs(y - middle.astype(np.float32)) / (half + 0.4).astype(np.float32), 1.25, 0.3)
+    return inside * smooth(t, -0.05, 0.22) * smooth(t, 1.03, 0.8)
 
 
 def brow_cover(brows: Brows) -> ndarray:

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import bump, smooth
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
 from preprocess.synthetic.rendered.colours import Rgb, darkness
-from preprocess.synthetic.rendered.places import blot, from_front, noise, places, ramp
+from preprocess.synthetic.rendered.places import from_front, noise, places
 
 _LEFT, _TOP, _WIDE, _HIGH, _SCALE = -72.0, -88.0, 144, 208, 2  # mm of the plane that lines are drawn on; pixels a mm
 _SHIFT = 4
@@ -53,14 +54,14 @@ def draw_complexion(rng: np.random.Generator, sex: float, age: float, skin: Rgb)
 def _red_places() -> tuple[ndarray, ndarray, ndarray]:
     """Where blood shows, where freckles are, and the hollow below each eye."""
     at = places()
-    ax, front = np.abs(at.x), ramp(at.z, 60, 40)
-    red = 0.9 * blot(ax, at.y, (38, 33), (17, 15)) * front + blot(at.x, at.y, (0, 37), (15, 11)) * front
-    red += 0.3 * blot(at.x, at.y, (0, 104), (18, 10)) * front + 0.8 * ramp(ax, 77, 82)
-    freckled = (blot(ax, at.y, (30, 27), (26, 15)) + 0.7 * blot(at.x, at.y, (0, 24), (14, 20))) * front
-    freckled += 0.3 * blot(at.x, at.y, (0, -40), (40, 22)) * front
+    ax, front = np.abs(at.x), smooth(at.z, 60, 40)
+    red = 0.9 * bump(ax, at.y, 38, 33, 17, 15) * front + bump(at.x, at.y, 0, 37, 15, 11) * front
+    red += 0.3 * bump(at.x, at.y, 0, 104, 18, 10) * front + 0.8 * smooth(ax, 77, 82)
+    freckled = (bump(ax, at.y, 30, 27, 26, 15) + 0.7 * bump(at.x, at.y, 0, 24, 14, 20)) * front
+    freckled += 0.3 * bump(at.x, at.y, 0, -40, 40, 22) * front
     y = at.y - 0.012 * (ax - 32) ** 2
-    hollow = blot(ax, at.y, (27 + 0, 12.5), (13, 6.0)) + 0.5 * blot(ax, at.y, (18, 3), (5, 8))
-    hollow = np.maximum(hollow, 0.9 * blot(ax, y, (30, 14), (12, 2.2))) * front * ramp(at.eyes, 3, 5)
+    hollow = bump(ax, at.y, 27 + 0, 12.5, 13, 6.0) + 0.5 * bump(ax, at.y, 18, 3, 5, 8)
+    hollow = np.maximum(hollow, 0.9 * bump(ax, y, 30, 14, 12, 2.2)) * front * smooth(at.eyes, 3, 5)
     return np.minimum(red, 1), np.minimum(freckled, 1), hollow
 
 
@@ -106,8 +107,8 @@ def _wrinkles(complexion: Complexion) -> ndarray:
 def _grain() -> tuple[ndarray, ndarray]:
     """(HEAD_ROWS, WIDTH) float32 each: places of pores (fewer round the eyes), and what is not lips or lids."""
     at = places()
-    bare = ramp(at.lips, 5, 6.5) * ramp(at.eyes, 3, 6)
-    return (0.45 + 0.55 * blot(np.abs(at.x), at.y, (16, 36), (30, 24))) * bare, bare
+    bare = smooth(at.lips, 5, 6.5) * smooth(at.eyes, 3, 6)
+    return (0.45 + 0.55 * bump(np.abs(at.x), at.y, 16, 36, 30, 24)) * bare, bare
 
 
 def paint_complexion(colour: ndarray, complexion: Complexion, skin: Rgb) -> None:
@@ -144,7 +145,7 @@ def _paint_moles(colour: ndarray, complexion: Complexion, rng: np.random.Generat
         colour[window] *= (
             1
             - (1 - np.array((tone, tone * 0.85, tone * 0.8), np.float32))
-            * ramp(away, radius + 0.8, radius - 0.5)[..., None]
+            * smooth(away, radius + 0.8, radius - 0.5)[..., None]
         )
 
 
@@ -152,10 +153,10 @@ def _paint_moles(colour: ndarray, complexion: Complexion, rng: np.random.Generat
 def _shiny() -> ndarray:
     """(HEAD_ROWS, WIDTH) float32: forehead, nose, cheekbones and chin shine, sides and eye hollows less."""
     at = places()
-    ax, front = np.abs(at.x), ramp(at.z, 45, 15)
-    t_zone = blot(at.x, at.y, (0, -38), (34, 20)) + 1.2 * blot(at.x, at.y, (0, 24), (9, 24))
-    t_zone += 0.6 * blot(ax, at.y, (42, 22), (12, 8)) + 0.4 * blot(at.x, at.y, (0, 100), (14, 9))
-    hollow = blot(ax, at.y, (32, 0), (16, 12))
+    ax, front = np.abs(at.x), smooth(at.z, 45, 15)
+    t_zone = bump(at.x, at.y, 0, -38, 34, 20) + 1.2 * bump(at.x, at.y, 0, 24, 9, 24)
+    t_zone += 0.6 * bump(ax, at.y, 42, 22, 12, 8) + 0.4 * bump(at.x, at.y, 0, 100, 14, 9)
+    hollow = bump(ax, at.y, 32, 0, 16, 12)
     return (62 + 62 * np.minimum(t_zone, 1.3) * front - 18 * hollow).astype(np.float32)
 
 
@@ -170,6 +171,6 @@ def hollows() -> ndarray:
     """(HEAD_ROWS, WIDTH) float32: how dark it is in nostrils and ears, 0 to 1."""
     column, row = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEAD_ROWS, dtype=np.float32))
     away = np.abs(column - np.float32(207.3))
-    nostrils = 0.85 * blot(away, row, (7.6, 168.2), (2.7, 2.3))
-    ears = 0.5 * blot(away, row, (120.0, 137.0), (4.5, 6.0)) + 0.3 * blot(away, row, (121.0, 125.0), (6, 2.5))
+    nostrils = 0.85 * bump(away, row, 7.6, 168.2, 2.7, 2.3)
+    ears = 0.5 * bump(away, row, 120.0, 137.0, 4.5, 6.0) + 0.3 * bump(away, row, 121.0, 125.0, 6, 2.5)
     return np.minimum(nostrils + ears, 0.9)

@@ -12,7 +12,7 @@ Expression = tuple[tuple[str, float], ...]
 # mm that a weight of 1 opens an eye in the middle; looking up, the mesh's lids close a little, a person's do not.
 _OPENS = {"eyeWide": 3.3, "eyeBlink": -10.3, "eyeLookDown": -2.8, "eyeLookUp": -1.2, "eyeSquint": -2.9}
 _OPENS |= {"cheekSquint": -0.8, "browDown": -0.6, "mouthSmile": -0.3}
-USUALLY_WIDE = 0.4  # the mesh's neutral eyes are 9 mm open in the middle, people's more than 10
+USUALLY_WIDE = 0.4  # the mesh's neutral eyes are 9 mm open in the middle, which looks sleepy
 LEAST_OPEN = 7.0  # mm: an eye whose gaze is labelled can be seen
 
 

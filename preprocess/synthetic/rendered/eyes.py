@@ -5,21 +5,20 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.anatomy import LIMBUS_DISTANCE
-from preprocess.synthetic.rendered.light import unit
 from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import View
+from preprocess.synthetic.scene import View, unit
 
 SCLERA = np.array([0.56, 0.50, 0.47], np.float32)  # linear RGB
 PINK = np.array([0.42, 0.20, 0.17], np.float32)
-_SHRINK = 0.985  # of the mesh's ball: the lids lie on it
+_SHRINK = 0.985  # of the ball that the lids are seated on
 _REACH = 20.0  # mm about an eye that are painted
 
 
 def windows(person: Person, view: View) -> list[tuple[slice, slice]]:
     """Rows and columns of a picture around each eye."""
     found = []
-    for centre in person.spheres[:, :3]:
+    for centre in person.eyes:
         column, row = np.rint(view.project(centre - (0, 0, 14))).astype(int)
         reach = int(np.ceil(_REACH * view.millimetre))
         rows, columns = (
@@ -70,7 +69,7 @@ def _paint_eye(
     eye: int,
 ) -> ndarray:
     rays = _rays(view, window)
-    centre = view.to_camera(person.spheres[eye, :3]).astype(np.float32)
+    centre = view.to_camera(person.eyes[eye]).astype(np.float32)
     radius = np.float32(_SHRINK * person.spheres[eye, 3])
     length = cv2.transform(rays * rays, np.ones((1, 3)))
     along = cv2.transform(rays, centre[None]) / length
@@ -82,8 +81,8 @@ def _paint_eye(
     normal = (rays * distance[..., None] - centre) / radius
     opening = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(1.6 * view.millimetre, 0.7))
     colour = _ball_colour(rays, normal, person, view, eye)
-    light = _light(normal, lit, opening, window, scene, view)
-    shine = _glint(rays, normal, person, scene, view, eye) * np.clip(3 * opening - 1.2, 0, 1)
+    light = _light(normal, lit, opening, scene, view)
+    shine = _glint(normal, person, scene, view, eye) * np.clip(3 * opening - 1.2, 0, 1)
     painted = colour * light[..., None] + shine[..., None]
     for i in range(3):
         patch[i][seen] = painted[..., i][seen]
@@ -117,9 +116,7 @@ def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye
     return colour + (np.float32(0.004) - colour) * pupil
 
 
-def _light(
-    normal: ndarray, lit: ndarray, opening: ndarray, window: tuple[slice, slice], scene: RenderedScene, view: View
-) -> ndarray:
+def _light(normal: ndarray, lit: ndarray, opening: ndarray, scene: RenderedScene, view: View) -> ndarray:
     """(h, w): diffuse light on the ball, in the shade of the lids; the upper one's reaches further."""
     key = np.clip((normal @ unit(scene.light) + 0.4) / 1.4, 0, 1) * np.float32(scene.key)
     down = max(1, round(1.3 * view.millimetre))
@@ -128,7 +125,7 @@ def _light(
     return (key * (0.3 + 0.7 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))) * shade
 
 
-def _glint(rays: ndarray, normal: ndarray, person: Person, scene: RenderedScene, view: View, eye: int) -> ndarray:
+def _glint(normal: ndarray, person: Person, scene: RenderedScene, view: View, eye: int) -> ndarray:
     """(h, w): the lights' reflections; the cornea bulges, so they stay near the pupil."""
     axis = (view.rotation @ view.pupil_axes[eye]).astype(np.float32)
     to_camera = -view.to_camera(person.eyes[eye])

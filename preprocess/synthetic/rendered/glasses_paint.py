@@ -13,9 +13,8 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.glasses import CELLS, LEFT, TOP, Worn
-from preprocess.synthetic.rendered.light import unit
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import View
+from preprocess.synthetic.scene import View, unit
 
 _GLOSS = {"acetate": 0.35, "tortoise": 0.35, "clear": 0.4, "metal": 0.9}
 _COVER = {"acetate": 1.0, "tortoise": 0.97, "clear": 0.35, "metal": 1.0}

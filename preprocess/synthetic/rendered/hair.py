@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, HEAD_ROWS, ROWS, WIDTH
-from preprocess.synthetic.rendered.places import places, ramp
+from preprocess.synthetic.rendered.places import places
 
 HATS = ("knitted", "cap", "scarf")
 STYLES = ("bald", "horseshoe", "buzz", "short", "curly", "tied", "bob", "long")
@@ -125,7 +126,7 @@ def inside(hair: Hair, spots: ndarray) -> ndarray:
         return np.full(x.shape, -99.0, np.float32)
     angle = np.rad2deg(np.arctan2(np.abs(x), 75 - z))
     edge = np.interp(angle, *_EDGE.T)
-    front = 1 - ramp(angle, 45, 62)
+    front = 1 - smooth(angle, 45, 62)
     edge -= hair.high * front - hair.peak * np.exp(-((angle / 7) ** 2))
     edge -= 26 * hair.recession * np.exp(-(((angle - 36) / 13) ** 2)) + 6 * hair.recession * front
     edge += hair.sideburns * np.exp(-(((angle - 79) / 6) ** 2))
@@ -139,8 +140,8 @@ def inside(hair: Hair, spots: ndarray) -> ndarray:
 def stand_off(hair: Hair, spots: ndarray) -> ndarray:
     """How far the surface of the hair is from the scalp, mm, at spots (..., 3) of the mean head."""
     above, y = inside(hair, spots), spots[..., 1]
-    up = ramp(-y, 45, 105)
-    edge = ramp(above, -3, 4 + 0.9 * max(hair.top, hair.side))
+    up = smooth(-y, 45, 105)
+    edge = smooth(above, -3, 4 + 0.9 * max(hair.top, hair.side))
     return (hair.side + (hair.top - hair.side) * up) * edge
 
 
@@ -196,7 +197,7 @@ def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng
     spots = np.dstack([at.x, at.y, at.z])[:_LOWEST_ROW]
     head, above, noise = head[:_LOWEST_ROW], inside(hair, spots), strands(hair, rng, _LOWEST_ROW)
     reach = {"buzz": 3.0, "horseshoe": 3.0, "tied": 1.4}.get(hair.style, 2.2)
-    cover = ramp(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
+    cover = smooth(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
     dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (spots[..., 1] < -60))
     cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]
     colour = np.empty((*noise.shape, 4), np.float32)

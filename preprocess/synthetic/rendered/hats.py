@@ -3,10 +3,11 @@
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, ROWS, WIDTH
 from preprocess.synthetic.rendered.hair import Hair, streaks
-from preprocess.synthetic.rendered.places import ramp
-from preprocess.synthetic.rendered.skull import CENTRE, Extra, Skull, join, surface, unit
+from preprocess.synthetic.rendered.skull import CENTRE, Extra, Skull, join, surface
+from preprocess.synthetic.scene import unit
 
 _COLUMNS = 41  # of points round a head, the last on the first
 # y where it ends by azimuth, 0 in front, and clearance from the head, mm, on the way from there, 0, to the crown, 1.
@@ -67,10 +68,10 @@ def _scarf(skull: Skull, slack: float) -> Extra:
     clearance = clearance + 7 * np.sin(turn) ** 2 * np.exp(-(((t[..., 0] - 0.36) / 0.2) ** 2))  # over the ears
     round_head = skull.push_out((CENTRE + directions).reshape(-1, 3), clearance.ravel()).reshape(directions.shape)
     straight = rim * (1 - t) + np.array([0, 10, 170]) * t
-    low = ramp(straight[..., 1:2], 50, 100)  # no head there: from the chin straight to the nape
+    low = smooth(straight[..., 1:2], 50, 100)  # no head there: from the chin straight to the nape
     hood = surface((round_head + (straight - round_head) * low)[::-1, ::-1], _places(t[:, 0, 0], _COLUMNS))
     t = np.linspace(0, 1, 8)[:, None]
-    wide = 48 + 24 * ramp(t, 0.0, 0.4) + 70 * ramp(t, 0.5, 1.0)
+    wide = 48 + 24 * smooth(t, 0.0, 0.4) + 70 * smooth(t, 0.5, 1.0)
     turn = np.linspace(0, 2 * np.pi, _COLUMNS)
     folds = 1 + 0.03 * np.sin(7 * turn + 5 * t)
     collar = [wide * folds * np.sin(turn), 70 + 115 * t + 0 * turn, 98 + 0.9 * wide * folds * np.cos(turn)]

@@ -5,17 +5,11 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import View
+from preprocess.synthetic.scene import View, unit
 
 _WRAP = (0.34, 0.18, 0.14)  # of diffuse light round edges: red goes furthest through skin
 LOW = 72  # pixels a side at which shadows and hollows are looked for
 _STEPS = (4.0, 8.0, 13.0, 20.0, 30.0, 44.0, 62.0)  # mm from a point towards the light at which a shadow is looked for
-
-
-def unit(direction: tuple[float, float, float]) -> ndarray:
-    """(3,) float32."""
-    vector = np.array(direction, np.float32)
-    return vector / np.linalg.norm(vector)
 
 
 def cast_shadow(depth: ndarray, light: ndarray, view: View, softness: float) -> ndarray:
@@ -74,7 +68,7 @@ def shade(
     shape = lit.shape
     towards_key, towards_fill = (np.stack([key, fill]) @ n).reshape(2, *shape)
     up = -normal[1]
-    half = unit(tuple((key + (0, 0, -1)).tolist()))
+    half = unit(key + (0, 0, -1))
     shine = np.clip((half @ n).reshape(shape), 0, 1)
     shine *= shine
     shine *= shine

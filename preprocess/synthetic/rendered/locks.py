@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, ROWS, WIDTH
 from preprocess.synthetic.rendered.hair import Hair, inside, stand_off
-from preprocess.synthetic.rendered.places import mean_head, ramp
+from preprocess.synthetic.rendered.places import mean_head
 from preprocess.synthetic.rendered.skull import (
     CENTRE,
     NOTHING,
@@ -23,8 +24,8 @@ from preprocess.synthetic.rendered.skull import (
     near,
     quads,
     surface,
-    unit,
 )
+from preprocess.synthetic.scene import unit
 
 LOWEST_FRINGE = -17.0  # y, above the lids
 _CROWN = np.array([0.0, -0.86, 0.5], np.float32)  # the direction that hair grows away from
@@ -110,7 +111,7 @@ def _short(hair: Hair, vertices: ndarray, rng: np.random.Generator) -> Extra:
     directions, index, weight, spots = directions[grows], index[grows], weight[grows], spots[grows]
     roots = (vertices[index] * weight[..., None]).sum(axis=1) - 1.0 * directions
     count, off, skull = len(roots), stand_off(hair, spots), Skull(vertices, face=0.0)
-    length = hair.length * rng.uniform(0.6, 1.15, count) * (0.45 + 0.55 * ramp(inside(hair, spots), 0, 60))
+    length = hair.length * rng.uniform(0.6, 1.15, count) * (0.45 + 0.55 * smooth(inside(hair, spots), 0, 60))
     clearance = (0.6 + rng.gamma(2.0, 0.3 + 0.09 * off)).astype(np.float32)
     lift = hair.lift * (0.1 + 0.02 * off[:, None])
     path = _grow(skull, roots, _comb(hair, directions, rng), length / 4, clearance, 5, lift, 0.15, 1.0)
@@ -207,7 +208,7 @@ def _curl(path: ndarray, hair: Hair, turns: ndarray, phase: ndarray) -> None:
     """Makes paths (n, N, 3) wind, `turns` (N,) times from a phase (N,), in turns."""
     t = np.linspace(0, 1, len(path), dtype=np.float32)[:, None]
     angle = 2 * np.pi * (t * turns + phase)
-    size = hair.curl * min(7.0, 0.12 * hair.length) * ramp(t, 0.1, 0.6)
+    size = hair.curl * min(7.0, 0.12 * hair.length) * smooth(t, 0.1, 0.6)
     outwards = unit(path - axis(path))
     across = unit(np.cross(np.gradient(path, axis=0), outwards))
     path += across * (size * np.sin(angle))[..., None].astype(np.float32)

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.aligned import LANDMARKS
+from preprocess.synthetic.aligned import LANDMARKS, as_68
 from preprocess.synthetic.look import Look
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, draw_person
@@ -18,10 +17,8 @@ def landmarks(person: Person) -> Callable[[RenderedScene], ndarray]:
     """See Look."""
 
     def of(scene: RenderedScene) -> ndarray:
-        found = np.full((68, 3), np.nan)
         vertices, _ = pose(person, scene, make_view(scene, 128, person.eyes, person.kappa).gaze_directions)
-        found[list(LANDMARKS)] = vertices[landmark_vertices()[list(LANDMARKS)]]
-        return found
+        return as_68(vertices[landmark_vertices()[list(LANDMARKS)]])
 
     return of
 

@@ -6,8 +6,9 @@ from functools import cache
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import bump, smooth
 from preprocess.synthetic.rendered.colours import Rgb, darkness, jitter, mix
-from preprocess.synthetic.rendered.places import blot, places, ramp
+from preprocess.synthetic.rendered.places import places
 
 _LIPS = ((0.84, 0.64, 0.66), (0.86, 0.74, 0.80))  # of the skin's colour, fair and dark
 LIPSTICKS = (
@@ -64,7 +65,7 @@ def draw_makeup(rng: np.random.Generator, sex: float, age: float, skin: Rgb) -> 
 @cache
 def lip_cover() -> ndarray:
     """(HEAD_ROWS, WIDTH) float32: the red of the lips, 0 to 1."""
-    return ramp(places().lips, 6.5, 5.0)
+    return smooth(places().lips, 6.5, 5.0)
 
 
 @cache
@@ -73,15 +74,15 @@ def _lids() -> tuple[ndarray, ndarray, ndarray]:
     at = places()
     ax = np.abs(at.x)
     upper, near = at.y < np.interp(ax, [20, 45], [-0.5, -2.0]), at.z < 40
-    line = ramp(at.eyes, 4.0, 2.6) * near
-    lid = ramp(at.eyes, 12.5, 6.0) * ramp(at.y, -17, -11) * upper * near
+    line = smooth(at.eyes, 4.0, 2.6) * near
+    lid = smooth(at.eyes, 12.5, 6.0) * smooth(at.y, -17, -11) * upper * near
     return line * upper, line * ~upper, lid
 
 
 @cache
 def _cheeks() -> ndarray:
     at = places()
-    return blot(np.abs(at.x), at.y, (47, 31), (15, 12)) * (at.z < 50)
+    return bump(np.abs(at.x), at.y, 47, 31, 15, 12) * (at.z < 50)
 
 
 def _tint(colour: ndarray, target: Rgb | ndarray, amount: ndarray) -> None:
@@ -109,6 +110,6 @@ def _paint_lips(colour: ndarray, gloss: ndarray, makeup: Makeup, cover: ndarray)
     light = colour.mean(axis=2, keepdims=True)
     relief = 1 + 0.75 * (light / light[inside].mean() - 1)
     _tint(colour, np.array(makeup.lips, np.float32) * relief, 0.75 * cover)
-    sharp = ramp(cover, 0.15, 0.75) * np.float32(0.85 * makeup.lipstick_strength)
+    sharp = smooth(cover, 0.15, 0.75) * np.float32(0.85 * makeup.lipstick_strength)
     _tint(colour, np.array(makeup.lipstick, np.float32) * (1 + 0.5 * (relief - 1)), sharp)
     gloss += cover * np.float32(35 + 60 * makeup.lipstick_strength)

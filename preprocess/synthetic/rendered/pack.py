@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from core.command import DONE, STOPPED, UNUSABLE, UserError, is_foreseen, sentence, use_any_terminal
+from core.command import UserError, answer
 from core.files import atomic_write, file_sha256, require_writable, write_text
 from preprocess.synthetic.rendered.assets import DATA, HEADS, PARTS, SKINS
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, SPOTS, WIDTH, island_to_atlas
@@ -275,7 +275,6 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Packs; a mistake of the user ends with one line and code 2."""
-    use_any_terminal()
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.synthetic.rendered.pack",
         description=__doc__,
@@ -285,16 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--skins", type=Path, required=True, help=f"the archive {MAKEHUMAN.file}")
     parser.add_argument("--out", type=Path, default=DATA, help="folder for the files (%(default)s)")
     arguments = parser.parse_args(argv)
-    try:
-        pack(arguments.mesh, arguments.skins, arguments.out)
-    except KeyboardInterrupt:
-        return STOPPED
-    except Exception as error:
-        if not is_foreseen(error):
-            raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return UNUSABLE
-    return DONE
+    return answer("error", lambda: pack(arguments.mesh, arguments.skins, arguments.out))
 
 
 if __name__ == "__main__":

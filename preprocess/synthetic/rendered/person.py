@@ -7,6 +7,7 @@ import numpy as np
 from numpy import ndarray
 
 from preprocess.synthetic.anatomy import LIMBUS_DISTANCE, draw_kappa
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.assets import LASHES, PARTS, Mesh, load_mesh, normals
 from preprocess.synthetic.rendered.beard import displacement
 from preprocess.synthetic.rendered.frame import fit_generic, landmark_vertices, shared_vertices
@@ -14,7 +15,7 @@ from preprocess.synthetic.rendered.glasses import Worn, fit_glasses
 from preprocess.synthetic.rendered.hair import stand_off
 from preprocess.synthetic.rendered.hats import wear
 from preprocess.synthetic.rendered.locks import grow_locks
-from preprocess.synthetic.rendered.places import mean_head, ramp
+from preprocess.synthetic.rendered.places import mean_head
 from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
@@ -28,7 +29,7 @@ class Person:
 
     vertices: (V, 3) float32 with a neutral face, first the mesh's, then those of locks of hair or a hat.
     normals: (V, 3), outwards, not quite unit.
-    spheres: (2, 4) centre and radius of the eyes, image left first; eyes: (2, 3) their centres, which they turn about.
+    spheres: (2, 4) centre and radius of the eyes, image left first.
     turn: (3, 3) float32, scale and rotation of the mesh's offsets to this person's.
     atlas: (rows, columns, 4) float32, linear colour, and gloss.
     kappa: (outwards, down) radians, see `scene.off_the_line_of_sight`.
@@ -41,7 +42,6 @@ class Person:
     vertices: ndarray
     normals: ndarray
     spheres: ndarray
-    eyes: ndarray
     turn: ndarray
     atlas: ndarray
     kappa: tuple[float, float]
@@ -50,6 +50,11 @@ class Person:
     triangles: ndarray
     opening: float
     glasses: Worn | None = None
+
+    @property
+    def eyes(self) -> ndarray:
+        """(2, 3) mm: what the eyes turn about."""
+        return self.spheres[:, :3]
 
 
 @cache
@@ -71,15 +76,15 @@ def _spheres(mesh: Mesh, vertices: ndarray) -> ndarray:
 def reseat_lids(mesh: Mesh, vertices: ndarray, radius: float) -> ndarray:
     """(2, 4): eyes of a natural size behind the same lids, centres and radii; moves the lids onto them in `vertices`.
 
-    The mesh's eyes are a third too large, which leaves their corners too far in front: people's lie about 4 mm before
-    the point that an eye turns about. radius: of the new ones, in the units of the vertices.
+    The mesh's eyes are a third too large, which leaves their corners too far in front: here they come to lie about 4 mm
+    before the point that an eye turns about, an estimate. radius: of the new ones, in the units of the vertices.
     """
     old = _spheres(mesh, vertices)
     new = np.column_stack([old[:, :2], old[:, 2] - old[:, 3] + radius, np.full(2, radius)])
     for (x, y, z, large), (_, _, _, small) in zip(old, new, strict=True):
         off = np.hypot(vertices[:, 0] - x, vertices[:, 1] - y)
         front = np.clip((z + large - vertices[:, 2]) / large, 0, 1)
-        fade = 1 - ramp(off, 1.15 * small, 2.3 * small)
+        fade = 1 - smooth(off, 1.15 * small, 2.3 * small)
         vertices[:, 2] += (_hollow(off, small) - _hollow(off, large)) * front * fade
     return new
 
@@ -139,7 +144,6 @@ def build_person(traits: Traits, rng: np.random.Generator) -> Person:
         np.vstack([vertices, extra.vertices]),
         np.vstack([normals(vertices, faces), extra.normals]),
         spheres,
-        spheres[:, :3],
         turn,
         (paint_atlas(traits) * np.float32(1 / 255)) ** 2,
         draw_kappa(rng),

@@ -91,19 +91,6 @@ def noise(rng: np.random.Generator, scale: float) -> ndarray:
     return np.roll(_pool(scale)[:: rng.choice((-1, 1))], (down, right), axis=(0, 1))
 
 
-def ramp(values: ndarray, low: float, high: float) -> ndarray:
-    """Rises smoothly from 0 at low to 1 at high; falls if high is lower."""
-    t = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def blot(x: ndarray, y: ndarray, at: tuple[float, float], size: tuple[float, float]) -> ndarray:
-    """A soft spot, 1 at its centre."""
-    return np.exp(
-        -(((x - np.float32(at[0])) / np.float32(size[0])) ** 2) - ((y - np.float32(at[1])) / np.float32(size[1])) ** 2
-    )
-
-
 @cache
 def _on_canvas(left: float, top: float, scale: float) -> tuple[ndarray, ndarray]:
     at = places()

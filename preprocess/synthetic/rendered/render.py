@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from preprocess.synthetic.aligned import AlignedView, to_patch
+from preprocess.synthetic.aligned import AlignedView, behind
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.glasses_paint import paint_glasses
 from preprocess.synthetic.rendered.lashes import lash_places
-from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade, unit
+from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade
 from preprocess.synthetic.rendered.person import Person, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
+from preprocess.synthetic.scene import PATCH_SIZE, View, make_view, unit
 
 FAR = 300.0  # mm behind the face's centre that the background is taken to be, where shadows are looked for
 SAMPLES = 1.25  # of the surface, a pixel and direction
@@ -67,8 +67,8 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     seen = surface.seen | paint_eyes(picture, depth, _open(surface), lit, person, scene, view)
     lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance)
     _paint_lashes(picture, depth, lashes, person)
-    for plane, behind in zip(picture, cv2.split(backdrop), strict=True):
-        np.copyto(plane, behind, where=~seen)
+    for plane, empty in zip(picture, cv2.split(backdrop), strict=True):
+        np.copyto(plane, empty, where=~seen)
     if person.glasses:
         paint_glasses(picture, depth, lit, person.glasses, scene, view)
     return cv2.merge(list(picture))
@@ -96,8 +96,8 @@ def _paint_lashes(picture: ndarray, depth: ndarray, surface: Surface, person: Pe
         return
     column, row = surface.at(lash_places(), (rows, columns))
     hair = cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR).reshape(-1, 4).T
-    behind = picture[:, rows, columns]
-    picture[:, rows, columns] = behind + (hair[:3] - behind) * np.sqrt(hair[3])
+    skin = picture[:, rows, columns]
+    picture[:, rows, columns] = skin + (hair[:3] - skin) * np.sqrt(hair[3])
 
 
 def patch(person: Person, scene: RenderedScene, size: int) -> ndarray:
@@ -118,9 +118,6 @@ def _picture(person: Person, scene: RenderedScene, view_at: Callable[[int], View
 
 
 def _behind(scene: RenderedScene, view: View) -> ndarray:
-    if not isinstance(view, AlignedView):
-        return draw_backdrop(scene, view.size)
-    picture = draw_backdrop(scene, PATCH_SIZE)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    shape = (view.size, view.size)
-    return cv2.warpPerspective(picture, to_patch(view), shape, flags=flags, borderMode=cv2.BORDER_REFLECT)
+    if isinstance(view, AlignedView):
+        return behind(view, draw_backdrop(scene, PATCH_SIZE))
+    return draw_backdrop(scene, view.size)

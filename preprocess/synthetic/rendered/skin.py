@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from numpy import ndarray
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.assets import load_skins
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, ROWS, SPOTS, WIDTH
 from preprocess.synthetic.rendered.beard import paint_beard, paint_below_chin
@@ -15,7 +16,7 @@ from preprocess.synthetic.rendered.hats import paint_cloth
 from preprocess.synthetic.rendered.lashes import paint_lashes
 from preprocess.synthetic.rendered.makeup import paint_makeup
 from preprocess.synthetic.rendered.mouth import paint_mouth
-from preprocess.synthetic.rendered.places import places, ramp
+from preprocess.synthetic.rendered.places import places
 from preprocess.synthetic.rendered.plain import plain_skin
 from preprocess.synthetic.rendered.traits import RACES, SEXES, Traits
 
@@ -28,7 +29,7 @@ def _relative_skin(name: str) -> ndarray:
     """(HEAD_ROWS, WIDTH, 3) float32: a skin relative to its mean on the face, without the paint round its eyes."""
     skin = load_skins()[name].astype(np.float32)
     skin /= skin[_FACE].mean(axis=(0, 1))
-    near = (0.65 * ramp(places().eyes, 7, 3))[..., None]
+    near = (0.65 * smooth(places().eyes, 7, 3))[..., None]
     return skin + (np.array([0.93, 0.86, 0.84], np.float32) - skin) * near
 
 
@@ -68,7 +69,7 @@ def _paint_body(body: ndarray, traits: Traits) -> None:
     x = np.abs(np.linspace(-260, 260, WIDTH, dtype=np.float32))  # mm
     depth, wide = rng.uniform(0, 9) * (rng.random() < 0.6), rng.uniform(40, 75)
     edge = 20 + depth * np.clip(1 - x / wide, 0, 1) ** rng.uniform(0.5, 1.2)
-    cloth = ramp(np.arange(BODY_ROWS, dtype=np.float32)[:, None] - edge, -0.5, 0.5)[..., None]
+    cloth = smooth(np.arange(BODY_ROWS, dtype=np.float32)[:, None] - edge, -0.5, 0.5)[..., None]
     weave = 1 + 0.03 * rng.normal(size=(BODY_ROWS, WIDTH, 1)).astype(np.float32)
     body += (np.dstack([np.array(traits.shirt, np.float32) * weave, np.zeros_like(weave)]) - body) * cloth
 

@@ -8,10 +8,12 @@ import numpy as np
 from numpy import ndarray
 from scipy.spatial import cKDTree
 
+from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, WIDTH
-from preprocess.synthetic.rendered.places import places, ramp
+from preprocess.synthetic.rendered.places import places
 from preprocess.synthetic.rendered.raster import rasterize
+from preprocess.synthetic.scene import unit
 
 CENTRE = np.array([0.0, -10.0, 80.0], np.float32)  # of the head, that directions are told from
 _GRID = 48, 96  # of directions: rows from the top to below, columns round the head
@@ -35,11 +37,6 @@ def extra(vertices: ndarray, normals: ndarray, places: ndarray, triangles: ndarr
 
 
 NOTHING = extra(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 2)), np.zeros((0, 3)))
-
-
-def unit(v: ndarray) -> ndarray:
-    """(..., 3) vectors made a unit long."""
-    return v / np.maximum(np.sqrt((v * v).sum(axis=-1, keepdims=True)), np.float32(1e-6))
 
 
 @cache
@@ -120,9 +117,9 @@ class Skull:
         column_out = np.maximum(1 / np.maximum(np.hypot(*flat.T), 1e-3), 1)[:, None]
         hanging = points.copy()
         hanging[:, [0, 2]] = (flat * column_out * (62, 62) + (0, 95)).astype(np.float32)
-        t = ramp(points[:, 1], 40, _NAPE)[:, None]
+        t = smooth(points[:, 1], 40, _NAPE)[:, None]
         out += (hanging - out) * t
-        face = ramp(out[:, 1], -90, -30) * (1 - ramp(out[:, 2], 40, 70))
+        face = smooth(out[:, 1], -90, -30) * (1 - smooth(out[:, 2], 40, 70))
         side = self.side or np.sign(out[:, 0])
         aside = side * np.maximum(side * out[:, 0], self.face)
         out[:, 0] += (aside - out[:, 0]) * face
