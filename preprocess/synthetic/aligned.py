@@ -6,6 +6,7 @@ The aligned face is rendered as such, not resampled, and shows more: hair, neck,
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ class AlignedView(View):
 
     plane: ndarray
 
-    @property
+    @cached_property
     def focal(self) -> float:
         """Pixels a unit of the plane at its centre, the geometric mean over directions."""
         return float(np.sqrt(np.linalg.det(self._jacobian)))

@@ -6,6 +6,7 @@ pixels, so that a mirrored scene is exactly a mirrored picture. Head frame: see 
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy import ndarray
@@ -36,9 +37,10 @@ class Framing:
         x, y = np.array(self.shift) / (FOCAL_128 * self.zoom * distance / DISTANCE)
         cosine, sine = np.cos(self.roll), np.sin(self.roll)
         forward = np.array([x, y, 1.0]) / np.sqrt(1 + x * x + y * y)
-        right = np.cross((0.0, 1.0, 0.0), forward)
+        right = np.array([forward[2], 0.0, -forward[0]])
         right /= np.linalg.norm(right)
-        shifted = np.column_stack([right, np.cross(forward, right), forward])
+        (a, b, c), (d, _, f) = forward, right
+        shifted = np.array([[d, b * f, a], [0.0, c * d - a * f, b], [f, -b * d, c]])
         return shifted @ np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
 
 
@@ -96,7 +98,7 @@ class View:
         """Focal length in pixels."""
         return FOCAL_128 * self.zoom * self.size / 128
 
-    @property
+    @cached_property
     def distance(self) -> float:
         """From the camera to the face's centre, mm."""
         return float(np.linalg.norm(self.face_centre))

@@ -1,5 +1,7 @@
 """What is behind a rendered person, and the camera that takes the picture."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy import ndarray
@@ -7,12 +9,14 @@ from numpy import ndarray
 from preprocess.synthetic.rendered.scene import RenderedScene
 
 _NOISE = np.random.default_rng(11).standard_normal(2**18).astype(np.float32)
-_LEVELS = np.linspace(0, 1, 1025, dtype=np.float32)
+_LEVELS = np.linspace(0, 1, 4097, dtype=np.float32)  # of the linear scale
+_WHITE = 1.145  # what is exposed brighter is white
 
 
-def draw_backdrop(scene: RenderedScene, size: int) -> ndarray:
-    """(size, size, 3) linear RGB float32: a gradient, and often blobs and boxes out of focus."""
-    rng = np.random.default_rng(scene.seed)
+@lru_cache(maxsize=1)  # for the rest of a group
+def _backdrop(seed: int, size: int) -> ndarray:
+    """(size, size, 3) linear RGB float32, 0 to 1: a gradient, and often blobs and boxes out of focus."""
+    rng = np.random.default_rng(seed)
     a, b = (rng.uniform(0.02, 0.9, 3) * 0.5 + 0.5 * rng.uniform(0.02, 0.9) for _ in range(2))
     line = np.linspace(0, 1, 32, dtype=np.float32)
     turn = rng.uniform(0, 2 * np.pi)
@@ -26,7 +30,12 @@ def draw_backdrop(scene: RenderedScene, size: int) -> ndarray:
         else:
             cv2.circle(picture, (x, y), max(2, w // 2), colour, -1)
     picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 2.5)))
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1) * np.float32(scene.backdrop_gain)
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def draw_backdrop(scene: RenderedScene, size: int) -> ndarray:
+    """(size, size, 3) linear RGB float32: what is behind the person."""
+    return _backdrop(scene.seed, size) * np.float32(scene.backdrop_gain)
 
 
 def metered(scene: RenderedScene, skin: tuple[float, float, float]) -> float:
@@ -44,16 +53,19 @@ def develop(picture: ndarray, scene: RenderedScene, scale: float, gain: float) -
 
     scale: size of things in the picture, 1 for the patch of 128 pixels.  gain: of `metered`.
     """
-    exposed = picture * (np.float32(gain) * np.array(scene.tint, np.float32))
-    exposed = exposed / (1 + 0.25 * exposed)  # a shoulder: bright skin is not cut off
-    table = (255 * ((_LEVELS ** np.float32(1 / scene.gamma)) - 0.5) * scene.contrast + 127.5).astype(np.float32)
-    picture = np.take(table, np.clip(exposed * 1150, 0, 1024).astype(np.int16))
+    shoulder = _LEVELS * (1 + 0.25 * _WHITE) / (1 + 0.25 * _WHITE * _LEVELS)  # bright skin is not cut off
+    table = (255 * (shoulder ** (1 / scene.gamma) - 0.5) * scene.contrast + 127.5).astype(np.float32)
+    finest = len(table) - 1
+    balance = np.diag([gain * factor * finest / _WHITE for factor in scene.tint])
+    exposed = cv2.transform(picture, balance)  # quicker than NumPy is with channels last
+    picture = table.take(np.clip(exposed, 0, finest).astype(np.intp))
     if scene.blur:
         picture = cv2.GaussianBlur(picture, (0, 0), max(scene.blur * scale, 0.2))
     if scene.noise:
         seed = scene.seed + 1 if scene.noise_seed is None else scene.noise_seed
         start = np.random.default_rng(seed).integers(0, len(_NOISE) - picture.size % len(_NOISE))
-        picture += np.float32(scene.noise) * np.resize(_NOISE[start:], picture.size).reshape(picture.shape)
+        noise = np.resize(_NOISE[start : start + picture.size], picture.shape)
+        picture += np.float32(scene.noise) * noise
     picture = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
     if scene.jpeg:
         stream = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]

@@ -78,30 +78,29 @@ def _paint_eye(
     seen = (root > 0) & open_
     if not seen.any():
         return seen
-    normal = (rays * distance[..., None] - centre) / radius
     opening = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(1.6 * view.millimetre, 0.7))
+    shade, opening = _shade(opening, view)[seen], opening[seen]
+    rays, depth[seen] = rays[seen], distance[seen]
+    normal = (rays * distance[seen][:, None] - centre) / radius
     colour = _ball_colour(rays, normal, person, view, eye)
-    light = _light(normal, lit, opening, scene, view)
+    light = _light(normal, lit[seen], scene) * shade
     shine = _glint(normal, person, scene, view, eye) * np.clip(3 * opening - 1.2, 0, 1)
-    painted = colour * light[..., None] + shine[..., None]
-    for i in range(3):
-        patch[i][seen] = painted[..., i][seen]
-    depth[seen] = distance[seen]
+    patch[:, seen] = (colour * light[:, None] + shine[:, None]).T
     return seen
 
 
 def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye: int) -> ndarray:
-    """(h, w, 3) linear: sclera with veins and pink corners, iris with rim and fibres, pupil."""
+    """(n, 3) linear, where rays (n, 3) meet the ball: sclera with pink corners, iris with rim and fibres, pupil."""
     traits = person.traits
     axis = (view.rotation @ view.pupil_axes[eye]).astype(np.float32)
     centre = view.to_camera(person.eyes[eye]).astype(np.float32)
-    meet = (centre @ axis + np.float32(LIMBUS_DISTANCE)) / cv2.transform(rays, axis[None])
-    across = rays * meet[..., None] - (centre + np.float32(LIMBUS_DISTANCE) * axis)
-    radius = np.sqrt(cv2.transform(across * across, np.ones((1, 3)))) / np.float32(traits.iris_radius)
+    meet = (centre @ axis + np.float32(LIMBUS_DISTANCE)) / (rays @ axis)
+    across = rays * meet[:, None] - (centre + np.float32(LIMBUS_DISTANCE) * axis)
+    radius = np.sqrt((across * across).sum(axis=1)) / np.float32(traits.iris_radius)
     head = normal @ view.rotation.astype(np.float32)  # in the head frame
     side = (-1.0, 1.0)[eye]
-    corner = np.clip(np.abs(head[..., 0] + 0.12 * side) * 1.9 - 0.75, 0, 1)
-    colour = SCLERA * (1 - 0.10 * np.abs(head[..., 1:2])) + (PINK - SCLERA) * corner[..., None] * np.float32(0.75)
+    corner = np.clip(np.abs(head[:, 0] + 0.12 * side) * 1.9 - 0.75, 0, 1)
+    colour = SCLERA * (1 - 0.10 * np.abs(head[:, 1:2])) + (PINK - SCLERA) * corner[:, None] * np.float32(0.75)
     iris = (np.array(traits.iris, np.float32) / 255) ** 2
     right, down = view.rotation[:, 0].astype(np.float32), view.rotation[:, 1].astype(np.float32)
     angle = np.arctan2(across @ down, across @ right)
@@ -110,27 +109,31 @@ def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye
     tone = 1.15 + fibres - 0.75 * np.clip((radius - 0.74) / 0.26, 0, 1) ** 1.5
     tone += 0.35 * np.exp(-(((radius - traits.pupil - 0.12) / 0.12) ** 2))
     soft = 0.045 + 0.35 / view.millimetre / traits.iris_radius
-    inside = np.clip((1 - radius) / (2 * soft) + 0.5, 0, 1)[..., None]
-    colour += (iris * tone[..., None] - colour) * inside
-    pupil = np.clip((traits.pupil - radius) / (1.2 * soft) + 0.5, 0, 1)[..., None]
+    inside = np.clip((1 - radius) / (2 * soft) + 0.5, 0, 1)[:, None]
+    colour += (iris * tone[:, None] - colour) * inside
+    pupil = np.clip((traits.pupil - radius) / (1.2 * soft) + 0.5, 0, 1)[:, None]
     return colour + (np.float32(0.004) - colour) * pupil
 
 
-def _light(normal: ndarray, lit: ndarray, opening: ndarray, scene: RenderedScene, view: View) -> ndarray:
-    """(h, w): diffuse light on the ball, in the shade of the lids; the upper one's reaches further."""
-    key = np.clip((normal @ unit(scene.light) + 0.4) / 1.4, 0, 1) * np.float32(scene.key)
+def _shade(opening: ndarray, view: View) -> ndarray:
+    """(h, w): how much light the lids leave, of which the upper one's shade reaches further. opening: (h, w)."""
     down = max(1, round(1.3 * view.millimetre))
     lower = np.vstack([np.repeat(opening[:1], down, axis=0), opening[:-down]]) if down < len(opening) else opening
-    shade = np.clip(1.7 * np.minimum(opening, lower) - 0.45, 0.12, 1)
-    return (key * (0.3 + 0.7 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))) * shade
+    return np.clip(1.7 * np.minimum(opening, lower) - 0.45, 0.12, 1)
+
+
+def _light(normal: ndarray, lit: ndarray, scene: RenderedScene) -> ndarray:
+    """(n,): diffuse light on the ball, without the lids' shade. lit: (n,) of the key light."""
+    key = np.clip((normal @ unit(scene.light) + 0.4) / 1.4, 0, 1) * np.float32(scene.key)
+    return key * (0.3 + 0.7 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))
 
 
 def _glint(normal: ndarray, person: Person, scene: RenderedScene, view: View, eye: int) -> ndarray:
-    """(h, w): the lights' reflections; the cornea bulges, so they stay near the pupil."""
+    """(n,): the lights' reflections; the cornea bulges, so they stay near the pupil."""
     axis = (view.rotation @ view.pupil_axes[eye]).astype(np.float32)
     to_camera = -view.to_camera(person.eyes[eye])
     to_camera = (to_camera / np.linalg.norm(to_camera)).astype(np.float32)
-    shine = np.zeros(normal.shape[:2], np.float32)
+    shine = np.zeros(len(normal), np.float32)
     for light, strength, sharp in (
         (scene.light, 1.5 * scene.key, 900.0),
         (scene.fill, 1.0 * float(np.mean(scene.fill_rgb)), 350.0),

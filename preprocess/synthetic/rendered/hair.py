@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from preprocess.synthetic.curves import smooth
 from preprocess.synthetic.rendered.atlas import HAIR_ROWS, HEAD_ROWS, ROWS, WIDTH
+from preprocess.synthetic.rendered.colours import planes
 from preprocess.synthetic.rendered.places import places
 
 HATS = ("knitted", "cap", "scarf")
@@ -170,12 +171,12 @@ def strands(hair: Hair, rng: np.random.Generator, rows: int) -> ndarray:
 
 def strand_colour(hair: Hair, rgb: tuple[float, float, float], noise: ndarray, rng: np.random.Generator) -> ndarray:
     """(..., 3) colours on the square-root scale for the brightness of strands; some hairs are grey."""
-    tone = np.clip(1 + 0.15 * noise, 0.45, 1.7)[..., None]
-    colour = np.array(rgb, np.float32) * tone + 3 * np.maximum(noise, 0)[..., None]
+    tone, shine = np.clip(1 + 0.15 * noise, 0.45, 1.7), 3 * np.maximum(noise, 0)
+    colour = [np.float32(c) * tone + shine for c in rgb]
     if hair.grey:
-        grey = np.clip(streaks(rng, len(noise), 9.0, 0.6) - 1.6 + 3.2 * hair.grey, 0, 1)[..., None] * 0.6
-        colour += (np.array([166, 162, 154], np.float32) * tone - colour) * grey
-    return colour
+        grey = np.clip(streaks(rng, len(noise), 9.0, 0.6) - 1.6 + 3.2 * hair.grey, 0, 1) * 0.6
+        colour = [own + (np.float32(c) * tone - own) * grey for own, c in zip(colour, (166, 162, 154), strict=True)]
+    return np.moveaxis(np.array(colour), 0, -1)
 
 
 def paint_hair(atlas: ndarray, hair: Hair, rgb: tuple[float, float, float]) -> None:
@@ -200,7 +201,7 @@ def _paint_scalp(head: ndarray, hair: Hair, rgb: tuple[float, float, float], rng
     cover = smooth(above + reach * streaks(rng, _LOWEST_ROW, 3.0, 0.6), -3.0, 7.0)
     dense = {"buzz": 0.8, "horseshoe": 0.85}.get(hair.style, 1.0) * (1 - 0.6 * hair.thin * (spots[..., 1] < -60))
     cover = (cover * np.clip(dense + (1 - dense) * noise, 0, 1))[..., None]
-    colour = np.empty((*noise.shape, 4), np.float32)
+    colour = planes(_LOWEST_ROW, WIDTH, 4)
     colour[..., :3] = strand_colour(hair, rgb, noise, rng) * np.float32(0.5 + 0.5 * hair.roots)
     colour[..., 3] = 45 + 25 * noise
     head[:] = np.clip(head + (colour - head) * cover, 0, 255)

@@ -12,7 +12,7 @@ from numpy import ndarray
 
 _FAR = np.iinfo(np.int32).max
 _TRIANGLE_BITS = 14
-_EDGE = 1e-4  # pixels that a span is longer than exact, or neighbours would leave holes between them
+_EDGE = np.float32(1e-4)  # pixels that a span is longer than exact, or neighbours would leave holes between them
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Surface:
 
     def between(self, values: ndarray) -> ndarray:
         """(k, size, size): at pixels, values (k, C) float32 of the points."""
-        a, b, c = _linear(self.planes, values[:, self.corners])
+        a, b, c = _linear(self.planes, values.take(self.corners, axis=1))
         size = len(self.seen)
         line = np.arange(size, dtype=np.float32)
         result = np.empty((len(values), size, size), np.float32)
@@ -60,14 +60,15 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     x, y = columns.take(triangles), rows.take(triangles)
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
     top, bottom = np.ceil(np.maximum(y.min(axis=0), 0)), np.floor(np.minimum(y.max(axis=0), size - 1))
-    inside = (x.max(axis=0) >= 0) & (x.min(axis=0) <= size - 1)
-    seen = np.flatnonzero((area < -1e-6) & (top <= bottom) & inside)
-    x, y, area, top, corners = x[:, seen], y[:, seen], area[seen], top[seen], triangles[:, seen]
-    planes = a, b, c = _planes(x, y, area)
+    left, right = np.ceil(np.maximum(x.min(axis=0), 0)), np.floor(np.minimum(x.max(axis=0), size - 1))
+    seen = np.flatnonzero((area < -1e-6) & (top <= bottom) & (left <= right))
+    x, y, corners = (a.take(seen, axis=1) for a in (x, y, triangles))
+    area, top, bottom = (a.take(seen) for a in (area, top, bottom))
+    planes = _planes(x, y, area)
     za, zb, zc = _linear(planes, depth.take(corners) - np.float32(middle))
-    line, at = _spread((bottom[seen] - top + 1).astype(np.int32))
+    line, at = _spread((bottom - top + 1).astype(np.intp))
     level = top.take(line) + at
-    first, count = _spans(a, b, c, line, level, size)
+    first, count = _spans(x, y, line, level, size)
     which, step = _spread(count)
     start = zb.take(line) * level + zc.take(line)
     slope = za.take(line)
@@ -75,13 +76,14 @@ def rasterize(columns: ndarray, rows: ndarray, depth: ndarray, triangles: ndarra
     deep = start.take(which)
     deep += slope.take(which) * step
     key = (deep * np.float32(256)).astype(np.int32) << _TRIANGLE_BITS
-    key |= line.take(which)
-    place = (level * size + first).astype(np.int32).take(which) + step.astype(np.int32)
+    key |= line.astype(np.int32).take(which)
+    place = (level * size + first).take(which)
+    place += step
     keys = np.full(size * size, _FAR, np.int32)
-    np.minimum.at(keys, place, key)
+    np.minimum.at(keys, place.astype(np.intp), key)
     nearest = keys.reshape(size, size)
     hit = nearest != _FAR
-    triangle = np.where(hit, nearest & (2**_TRIANGLE_BITS - 1), 0)
+    triangle = (nearest & (2**_TRIANGLE_BITS - 1)).astype(np.intp) * hit
     distance = (nearest >> _TRIANGLE_BITS) * np.float32(1 / 256) + np.float32(middle)
     return Surface(hit, triangle, distance * hit, corners, planes)
 
@@ -110,23 +112,33 @@ def _linear(planes: tuple[ndarray, ndarray, ndarray], ends: ndarray) -> tuple[nd
 
 
 def _spread(counts: ndarray) -> tuple[ndarray, ndarray]:
-    """Each index as often as it counts, int32, and how often it came before, float32."""
-    index = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    starts = (np.cumsum(counts, dtype=np.int32) - counts).astype(np.int32)
-    return index, (np.arange(len(index), dtype=np.int32) - starts.take(index)).astype(np.float32)
+    """Each index as often as it counts, and how often it came before, float32."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    starts = np.cumsum(counts) - counts
+    return index, (np.arange(len(index)) - starts.take(index)).astype(np.float32)
 
 
-def _spans(a: ndarray, b: ndarray, c: ndarray, line: ndarray, level: ndarray, size: int) -> tuple[ndarray, ndarray]:
-    """First column and number of columns in which all weights are positive. line: triangle of each row `level`."""
-    low, high = np.zeros(len(line), np.float32), np.full(len(line), size - 1, np.float32)
-    level_edge = a == 0  # no end of a span: rows are between the corners anyway
-    slope = np.where(level_edge, np.float32(1), a)
-    along, start = np.where(level_edge, 0, -b / slope), np.where(level_edge, np.float32(size), -c / slope)
-    for i in range(3):
-        rises = (a[i] > 0).take(line)
-        end = along[i].take(line) * level
-        end += start[i].take(line)
-        np.maximum(low, np.where(rises, end - np.float32(_EDGE), 0), out=low)
-        np.minimum(high, np.where(rises, np.float32(size), end + np.float32(_EDGE)), out=high)
-    first = np.ceil(low)
-    return first, np.maximum(np.floor(high) - first + 1, 0).astype(np.int32)
+def _downwards(x: ndarray, y: ndarray) -> tuple[ndarray, ndarray]:
+    """Corners (3, T) of triangles from the top one to the bottom one."""
+    x, y = x.copy(), y.copy()
+    for i, j in ((0, 1), (1, 2), (0, 1)):
+        swap = y[i] > y[j]
+        for a in (x, y):
+            a[i], a[j] = np.where(swap, a[j], a[i]), np.where(swap, a[i], a[j])
+    return x, y
+
+
+def _spans(x: ndarray, y: ndarray, line: ndarray, level: ndarray, size: int) -> tuple[ndarray, ndarray]:
+    """First column and number of columns between the edge from top to bottom and the two edges at the middle corner.
+
+    x, y: (3, T) corners.  line: triangle of each row `level`.
+    """
+    x, y = _downwards(x, y)
+    rows = y[[1, 2, 2]] - y[[0, 1, 0]]
+    upper, lower, whole = (x[[1, 2, 2]] - x[[0, 1, 0]]) / np.where(rows > 0, rows, 1)
+    down = level - y[1].take(line)
+    bent = np.concatenate([upper, lower]).take(line + len(lower) * (down > 0)) * down + x[1].take(line)
+    straight = whole.take(line) * (level - y[0].take(line)) + x[0].take(line)
+    first = np.ceil(np.maximum(np.minimum(bent, straight) - _EDGE, 0))
+    last = np.floor(np.minimum(np.maximum(bent, straight) + _EDGE, size - 1))
+    return first, np.maximum(last - first + 1, 0).astype(np.intp)

@@ -14,13 +14,12 @@ from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.glasses_paint import paint_glasses
 from preprocess.synthetic.rendered.lashes import lash_places
-from preprocess.synthetic.rendered.light import cast_shadow, occlusion, shade
+from preprocess.synthetic.rendered.light import FAR, shade, what_light_reaches
 from preprocess.synthetic.rendered.person import Person, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
-from preprocess.synthetic.scene import PATCH_SIZE, View, make_view, unit
+from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
-FAR = 300.0  # mm behind the face's centre that the background is taken to be, where shadows are looked for
 SAMPLES = 1.25  # of the surface, a pixel and direction
 
 
@@ -60,10 +59,9 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     # All that is seen faces the camera: the back of a lock of hair is lit as its front.
     normal = np.stack([nx, ny, -np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0))])
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
-    depth = np.where(surface.seen, surface.depth, np.float32(view.distance + FAR))
-    lit = cast_shadow(depth, unit(scene.light), view, scene.softness)
-    light = occlusion(depth, surface.seen, view)
+    lit, light = what_light_reaches(surface.depth, surface.seen, scene, view)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
+    depth = np.where(surface.seen, surface.depth, np.float32(view.distance + FAR))
     seen = surface.seen | paint_eyes(picture, depth, _open(surface), lit, person, scene, view)
     lashes = rasterize(*corners, solid_and_lashes()[1], view.size, view.distance)
     _paint_lashes(picture, depth, lashes, person)
@@ -114,7 +112,7 @@ def _picture(person: Person, scene: RenderedScene, view_at: Callable[[int], View
     fine = view_at(max(round(SAMPLES * size), 128))
     picture = paint(person, scene, fine, _behind(scene, fine))
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return develop(picture, scene, view_at(size).scale, metered(scene, person.traits.skin))
+    return develop(picture, scene, fine.scale * size / fine.size, metered(scene, person.traits.skin))
 
 
 def _behind(scene: RenderedScene, view: View) -> ndarray:

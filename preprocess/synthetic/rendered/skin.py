@@ -10,6 +10,7 @@ from preprocess.synthetic.rendered.assets import load_skins
 from preprocess.synthetic.rendered.atlas import BODY_ROWS, HEAD_ROWS, ROWS, SPOTS, WIDTH
 from preprocess.synthetic.rendered.beard import paint_beard, paint_below_chin
 from preprocess.synthetic.rendered.brows import brow_cover
+from preprocess.synthetic.rendered.colours import planes
 from preprocess.synthetic.rendered.complexion import hollows, paint_complexion, paint_gloss
 from preprocess.synthetic.rendered.hair import paint_hair
 from preprocess.synthetic.rendered.hats import paint_cloth
@@ -27,7 +28,8 @@ _DETAIL = 0.75  # of the skins' own contrast: light is in it, too
 @cache
 def _relative_skin(name: str) -> ndarray:
     """(HEAD_ROWS, WIDTH, 3) float32: a skin relative to its mean on the face, without the paint round its eyes."""
-    skin = load_skins()[name].astype(np.float32)
+    skin = planes(HEAD_ROWS, WIDTH, 3)
+    skin += load_skins()[name]
     skin /= skin[_FACE].mean(axis=(0, 1))
     near = (0.65 * smooth(places().eyes, 7, 3))[..., None]
     return skin + (np.array([0.93, 0.86, 0.84], np.float32) - skin) * near
@@ -35,7 +37,7 @@ def _relative_skin(name: str) -> ndarray:
 
 def _blend(traits: Traits) -> ndarray:
     """(HEAD_ROWS, WIDTH, 3) float32: skins mixed as descent, sex and age say, relative to their mean on the face."""
-    result = np.zeros((HEAD_ROWS, WIDTH, 3), np.float32)
+    result = planes(HEAD_ROWS, WIDTH, 3)
     at = 2 * traits.age
     ages = {"young": max(0.0, 1 - at), "middleage": 1 - abs(at - 1), "old": max(0.0, at - 1)}
     for race, r in zip(RACES, traits.races, strict=True):
@@ -57,7 +59,8 @@ def _paint_head(head: ndarray, traits: Traits) -> None:
     brows = brow_cover(traits.brows)
     colour += (np.array(traits.brows.colour, np.float32) - colour) * brows[..., None]
     gloss *= 1 - 0.6 * brows
-    colour *= 1 - hollows()[..., None] * np.array([0.85, 1, 1], np.float32)
+    for i, dark in enumerate((0.85, 1, 1)):
+        colour[..., i] *= 1 - np.float32(dark) * hollows()
     head[..., :3], head[..., 3] = colour, gloss
 
 
@@ -76,7 +79,7 @@ def _paint_body(body: ndarray, traits: Traits) -> None:
 
 def paint_atlas(traits: Traits) -> ndarray:
     """(ROWS, WIDTH, 4) uint8: colour on the square-root scale and gloss; in lashes' spots, how much is hair."""
-    atlas = np.empty((ROWS, WIDTH, 4), np.float32)
+    atlas = planes(ROWS, WIDTH, 4)
     _paint_head(atlas[:HEAD_ROWS], traits)
     _paint_body(atlas[HEAD_ROWS : HEAD_ROWS + BODY_ROWS], traits)
     atlas[HEAD_ROWS + BODY_ROWS :] = (70, 20, 20, 120)
@@ -88,4 +91,4 @@ def paint_atlas(traits: Traits) -> ndarray:
     paint_hair(atlas, traits.hairdo, traits.hair)
     if traits.hairdo.hat:
         paint_cloth(atlas, traits.hairdo)
-    return np.clip(atlas, 0, 255).astype(np.uint8)
+    return np.clip(atlas, 0, 255).astype(np.uint8, order="C")
