@@ -9,6 +9,7 @@ from preprocess.synthetic.rendered import skin
 from preprocess.synthetic.rendered.atlas import HEAD_ROWS, SPOTS
 from preprocess.synthetic.rendered.beard import displacement
 from preprocess.synthetic.rendered.brows import brow_cover
+from preprocess.synthetic.rendered.camera import develop
 from preprocess.synthetic.rendered.look import RENDERED
 from preprocess.synthetic.rendered.makeup import lip_cover
 from preprocess.synthetic.rendered.person import build_person
@@ -154,3 +155,13 @@ def test_without_the_file_of_skins_a_painted_one_takes_its_place(monkeypatch: py
     assert redness[lip_cover() > 0.95].mean() > 1.1 * redness[near(45, 45)].mean()
     picture = RENDERED.patch(person, RenderedScene(), 128)
     assert cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[40:90, 40:90].std() > 8
+
+
+def test_jpeg_keeps_more_of_red_stripes_than_of_blue_ones():
+    """Red counts more in luma, which is stored at full size."""
+    scene, contrast = RenderedScene(blur=0.0, noise=0.0, contrast=1.0, jpeg=80), []
+    for channel in (0, 2):
+        striped = np.zeros((32, 32, 3), np.float32)
+        striped[:, ::2, channel] = 0.3
+        contrast.append(develop(striped, scene, 1.0, 1.0)[..., channel].std())
+    assert contrast[0] > 1.3 * contrast[1]

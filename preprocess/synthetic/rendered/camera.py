@@ -68,8 +68,9 @@ def develop(picture: ndarray, scene: RenderedScene, scale: float, gain: float) -
         picture += np.float32(scene.noise) * noise
     picture = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
     if scene.jpeg:
-        stream = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]
-        decoded = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        stream = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])[1]
+        decoded = cv2.imdecode(stream, cv2.IMREAD_COLOR_RGB)
         assert decoded is not None
         return decoded
     return picture
