@@ -9,7 +9,7 @@ from preprocess.synthetic.rendered.person import Person
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import View, unit
 
-SCLERA = np.array([0.56, 0.50, 0.47], np.float32)  # linear RGB
+SCLERA = np.array([0.68, 0.63, 0.60], np.float32)  # linear RGB
 PINK = np.array([0.42, 0.20, 0.17], np.float32)
 _SHRINK = 0.985  # of the ball that the lids are seated on
 _REACH = 20.0  # mm about an eye that are painted
@@ -119,13 +119,13 @@ def _shade(opening: ndarray, view: View) -> ndarray:
     """(h, w): how much light the lids leave, of which the upper one's shade reaches further. opening: (h, w)."""
     down = max(1, round(1.3 * view.millimetre))
     lower = np.vstack([np.repeat(opening[:1], down, axis=0), opening[:-down]]) if down < len(opening) else opening
-    return np.clip(1.7 * np.minimum(opening, lower) - 0.45, 0.12, 1)
+    return np.clip(2.0 * np.minimum(opening, lower) - 0.4, 0.12, 1)
 
 
 def _light(normal: ndarray, lit: ndarray, scene: RenderedScene) -> ndarray:
     """(n,): diffuse light on the ball, without the lids' shade. lit: (n,) of the key light."""
     key = np.clip((normal @ unit(scene.light) + 0.4) / 1.4, 0, 1) * np.float32(scene.key)
-    return key * (0.3 + 0.7 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))
+    return key * (0.5 + 0.5 * lit) + np.float32(scene.ambient * 0.9 + np.mean(scene.fill_rgb))
 
 
 def _glint(normal: ndarray, person: Person, scene: RenderedScene, view: View, eye: int) -> ndarray:
