@@ -157,6 +157,31 @@ def test_no_teeth_are_seen_between_closed_lips():
         assert not np.isin(surface.corners[0, surface.triangle], corners)[surface.seen].any(), seed
 
 
+def test_a_broad_smile_shows_teeth_as_bright_as_skin():
+    smile = tuple((f"unit/mouth{name}{side}", 0.8) for name in ("UpperUp", "Smile") for side in ("Left", "Right"))
+    scene = RenderedScene(expression=(*smile, ("unit/jawOpen", 0.1)), noise=0.0)
+    mesh = load_mesh()
+    for seed in (1, 2, 4):
+        person = bare(seed)
+        view = view_of(person, scene)
+        surface = see(person, pose(person, scene, view.gaze_directions)[0], person.triangles, view)
+        part = np.append(mesh.part, np.full(person.triangles.shape[1], -1))
+        of_corner = np.full(len(person.corner_vertex), -1)
+        of_corner[mesh.triangles] = part[: len(mesh.triangles), None]
+        seen = np.where(surface.seen, of_corner[surface.corners[0, surface.triangle]], -1)
+        picture = patch(person, scene, 128).mean(axis=2)
+        teeth, skin = seen == PARTS.index("upper-teeth"), seen == PARTS.index("skin")
+        assert teeth.sum() > 40 and picture[teeth].mean() > 0.9 * np.median(picture[skin]), seed
+
+
+def test_lower_teeth_at_the_side_are_no_higher_than_in_front():
+    """A tongue would hide them from whoever looks into an open mouth from the side."""
+    mesh, person = load_mesh(), bare(2)
+    lower = np.unique(mesh.corner_vertex[mesh.triangles[mesh.part == PARTS.index("lower-teeth")]])
+    height, depth = -person.vertices[lower, 1], person.vertices[lower, 2]
+    assert height[depth > depth.min() + 20].max() <= height[depth < depth.min() + 20].max()
+
+
 def test_shoulders_far_behind_the_face_are_not_before_it():
     person, scene = bare(1), RenderedScene(head=(-0.55, -0.8))
     view = view_of(person, scene)

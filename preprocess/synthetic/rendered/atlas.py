@@ -20,6 +20,7 @@ SPOTS = {
     "upper-lashes": (200, _TOP, 100, 12),
     "lower-lashes": (200, _TOP + 12, 100, 12),
 }
+MOUTH = (40, 199, _TOP, _TOP + SPOT_ROWS - 1)  # first and last column, first and last row: the inside and the teeth
 # Of the mesh's texture coordinates: u grows from crown to chin, v from image left to image right. Knots of the
 # spread, in these coordinates and in texels.
 _DOWN = np.array([[0.637, 0.0], [0.755, 40.0], [0.960, 250.0], [1.000, HEAD_ROWS - 1.0]])

@@ -52,7 +52,8 @@ def _row_of_teeth(teeth: Teeth, rng: np.random.Generator, upper: bool) -> ndarra
     t = 2 * (ax - ends[number]) / wide - 1  # -1 to 1 across a tooth
     which = number + (x > 0) * len(ends)
     tone = 1 + 0.035 * rng.normal(size=2 * len(ends))[which] * (0.5 + teeth.uneven)
-    tone = tone * np.interp(np.abs(x), [0, 14, 20, 36], [1, 0.96, 0.88, 0.62])
+    deep = [1, 0.96, 0.88, 0.62] if upper else [1, 0.9, 0.4, 0.2]  # lower ones at the side lie behind the tongue
+    tone = tone * np.interp(np.abs(x), [0, 14, 20, 36], deep)
     tip = (0.93 + 0.05 * rng.normal(size=2 * len(ends)) * teeth.uneven)[which] - 0.04 * (number % 2)
     tip = tip - 0.06 * np.abs(t) ** 3
     edge = (0.5 if upper else 0.55) - 0.07 * np.sqrt(np.clip(1 - t * t, 0, 1))

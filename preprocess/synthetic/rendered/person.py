@@ -20,6 +20,7 @@ from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
 _ABOVE, _BELOW = 1.6, 4.0  # mm from where closed lips meet to the upper teeth, and to the lower ones
+_BARED = 2.5  # mm that upper teeth come down for a lip that is fully raised
 _FRONT = 20.0  # mm behind the foremost tooth: those further back are higher, behind cheeks
 
 
@@ -107,6 +108,14 @@ def _rows_of_teeth() -> tuple[ndarray, ndarray, ndarray]:
     return shared_vertices(mesh, "skin", "mouth"), upper, lower
 
 
+def bare_teeth(vertices: ndarray, amount: float) -> None:
+    """Lowers the upper teeth of `vertices` (V, 3), head frame, where a smile bares them: `hide_teeth` put them high.
+
+    amount: of the raised upper lip, 0 to 1.
+    """
+    vertices[_rows_of_teeth()[1], 1] += _BARED * amount
+
+
 def hide_teeth(vertices: ndarray) -> None:
     """Moves teeth up and down, in `vertices` (V, 3), head frame, so that none is seen between closed lips."""
     lips, upper, lower = _rows_of_teeth()
@@ -116,6 +125,8 @@ def hide_teeth(vertices: ndarray) -> None:
         front = row[vertices[row, 2] < vertices[row, 2].min() + _FRONT]
         tips = (sign * vertices[front, 1]).min()
         vertices[row, 1] += sign * max(0.0, sign * slit + room - tips)
+        if row is lower:  # those further back are higher: a tongue would hide them from the side
+            vertices[row, 1] = np.maximum(vertices[row, 1], vertices[front, 1].min())
 
 
 def build_person(traits: Traits, rng: np.random.Generator) -> Person:

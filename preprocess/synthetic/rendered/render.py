@@ -9,17 +9,20 @@ from numpy import ndarray
 
 from preprocess.synthetic.aligned import AlignedView, behind
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
+from preprocess.synthetic.rendered.atlas import MOUTH
 from preprocess.synthetic.rendered.camera import develop, draw_backdrop, metered
 from preprocess.synthetic.rendered.expression import posed
 from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.glasses_paint import paint_glasses
 from preprocess.synthetic.rendered.lashes import lash_places
 from preprocess.synthetic.rendered.light import FAR, shade, what_light_reaches
-from preprocess.synthetic.rendered.person import Person, solid_and_lashes
+from preprocess.synthetic.rendered.person import Person, bare_teeth, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.scene import PATCH_SIZE, View, make_view
 
+# Shade of the lips is found too coarsely to leave the teeth any light: so much gets there at least.
+_LIT_MOUTH, _LIGHT_MOUTH = 0.6, 0.9
 SAMPLES = 1.25  # of the surface, a pixel and direction
 
 
@@ -29,6 +32,7 @@ def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[nda
     moved, bent = load_mesh().moved(weights)
     vertices, normals, face = person.vertices.copy(), person.normals.copy(), slice(len(moved))
     vertices[face] += moved @ person.turn.T
+    bare_teeth(vertices, max(weights.get(f"unit/mouthUpperUp{side}", 0.0) for side in ("Left", "Right")))
     normals[face] += bent
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None] + np.float32(1e-6)
     return vertices, normals
@@ -60,6 +64,9 @@ def paint(person: Person, scene: RenderedScene, view: View, backdrop: ndarray) -
     normal = np.stack([nx, ny, -np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0))])
     r, g, b, gloss = cv2.split(cv2.remap(person.atlas, column, row, cv2.INTER_LINEAR))
     lit, light = what_light_reaches(surface.depth, surface.seen, scene, view)
+    in_mouth = (column > MOUTH[0]) & (column < MOUTH[1]) & (row > MOUTH[2]) & (row < MOUTH[3])
+    np.maximum(lit, _LIT_MOUTH, out=lit, where=in_mouth)
+    np.maximum(light, _LIGHT_MOUTH, out=light, where=in_mouth)
     picture = shade((r, g, b), gloss, normal, lit, light, scene)
     depth = np.where(surface.seen, surface.depth, np.float32(view.distance + FAR))
     seen = surface.seen | paint_eyes(picture, depth, _open(surface), lit, person, scene, view)
