@@ -182,6 +182,19 @@ def test_lower_teeth_at_the_side_are_no_higher_than_in_front():
     assert height[depth > depth.min() + 20].max() <= height[depth < depth.min() + 20].max()
 
 
+@pytest.mark.parametrize("yaw", [-0.7, 0.7])
+def test_shoulders_turn_less_than_the_head(yaw: float):
+    person, scene = bare(1), RenderedScene(head=(0.0, yaw), expression=())
+    body = np.flatnonzero(person.vertices[:, 1] > 200)
+    turned, still = (pose(person, s, np.array([[0.0, 0, -1]] * 2))[0] for s in (scene, replace(scene, head=(0.0, 0.0))))
+    left, right = body[np.argmin(still[body, 0])], body[np.argmax(still[body, 0])]
+    across = turned[right] - turned[left], still[right] - still[left]
+    angles = [np.arctan2(a[2], a[0]) for a in across]
+    assert angles[0] - angles[1] == pytest.approx(0.6 * yaw, abs=0.02)
+    face = landmark_vertices()[[27, 30, 36, 45, 48, 54]]
+    assert np.array_equal(turned[face], still[face])
+
+
 def test_shoulders_far_behind_the_face_are_not_before_it():
     person, scene = bare(1), RenderedScene(head=(-0.55, -0.8))
     view = view_of(person, scene)

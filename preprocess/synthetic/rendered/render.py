@@ -16,6 +16,7 @@ from preprocess.synthetic.rendered.eyes import paint_eyes
 from preprocess.synthetic.rendered.glasses_paint import paint_glasses
 from preprocess.synthetic.rendered.lashes import lash_places
 from preprocess.synthetic.rendered.light import FAR, shade, what_light_reaches
+from preprocess.synthetic.rendered.neck import twist
 from preprocess.synthetic.rendered.person import Person, bare_teeth, solid_and_lashes
 from preprocess.synthetic.rendered.raster import Surface, rasterize
 from preprocess.synthetic.rendered.scene import RenderedScene
@@ -34,6 +35,7 @@ def pose(person: Person, scene: RenderedScene, directions: ndarray) -> tuple[nda
     vertices[face] += moved @ person.turn.T
     bare_teeth(vertices, max(weights.get(f"unit/mouthUpperUp{side}", 0.0) for side in ("Left", "Right")))
     normals[face] += bent
+    twist(vertices, normals, scene.head[1])
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None] + np.float32(1e-6)
     return vertices, normals
 
