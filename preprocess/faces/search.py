@@ -32,7 +32,7 @@ def find_faces(image: ndarray) -> list[Face]:
 
 
 def find_largest(image: ndarray) -> Face | None:
-    """The largest face of an image (H, W, 3) uint8 RGB, if it fills about a twentieth of it; None without one.
+    """The largest face of an image (H, W, 3) uint8 RGB that can be measured; None without one, or if all are small.
 
     The face is searched in a copy of at most 1280 pixels and then measured in a crop of the image around it.
     """
@@ -42,10 +42,10 @@ def find_largest(image: ndarray) -> Face | None:
     copy = cv2.resize(image, shape, interpolation=cv2.INTER_AREA) if shrink < 1 else image
     regions = [face.landmarks for face in mesh.large_faces(copy)]
     regions = regions or [box.corners for box in detector.far_faces(copy)]
-    if not regions:
-        return None
     ratio = np.array(image.shape[1::-1]) / shape
-    return _measure(image, (max(regions, key=_area) + 0.5) * ratio - 0.5)
+    largest_first = sorted(regions, key=_area, reverse=True)
+    measured = (_measure(image, (region + 0.5) * ratio - 0.5) for region in largest_first)
+    return next((face for face in measured if face is not None), None)
 
 
 def _search(image: ndarray) -> list[ndarray]:
