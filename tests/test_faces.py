@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from preprocess.faces import detector, networks
 from preprocess.faces.detector import far_faces, near_faces
-from preprocess.faces.mesh import large_faces, measure
+from preprocess.faces.mesh import follow, large_faces, measure
 from preprocess.faces.networks import DATA, FarDetector, MeshNetwork, NearDetector
 from preprocess.faces.search import find_faces, find_largest
 
@@ -72,6 +72,19 @@ def test_landmarks_turn_with_the_picture(degrees: float):
     assert before is not None and after is not None
     apart = np.linalg.norm(before.landmarks @ turn[:, :2].T + turn[:, 2] - after.landmarks, axis=1)
     assert np.median(apart) < 2  # of 190 pixels
+
+
+def test_a_face_that_moved_a_little_is_followed_and_one_that_left_is_not():
+    image = two_faces()
+    moved = cv2.warpAffine(
+        image, np.array([[1.0, 0, 6], [0, 1, 4]]), image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+    )
+    for face in find_faces(image):
+        again = follow(moved, face)
+        assert again is not None
+        apart = np.linalg.norm(again.landmarks - face.landmarks - (6, 4), axis=1) / np.ptp(face.landmarks[:, 0])
+        assert np.median(apart) < 0.02
+        assert follow(np.full_like(image, 120), face) is None
 
 
 def test_a_batch_is_seen_as_one_by_one():

@@ -14,6 +14,7 @@ from preprocess.faces.networks import MeshNetwork, load
 
 MARGIN = 1.5  # side of the crop by the longer one of the box
 LEAST = 0.5  # how sure the network must be that it sees a face
+OUTER_CORNERS = (33, 263)  # of the eyes, image left first
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ def measure(image: ndarray, boxes: Sequence[Box]) -> list[Face]:
     points = found.double().numpy() @ to_image[:, :2, :2].transpose(0, 2, 1) + to_image[:, None, :2, 2] - 0.5
     faces = zip(boxes, points, torch.sigmoid(logits).tolist(), strict=True)
     return [Face(box.score, landmarks) for box, landmarks, sure in faces if sure >= LEAST]
+
+
+def follow(image: ndarray, face: Face) -> Face | None:
+    """A face about where it was a moment ago, as in a clip's next frame, without a search; None if it is gone."""
+    found = measure(image, [Box(face.score, face.box, face.landmarks[list(OUTER_CORNERS)])])
+    return found[0] if found else None
 
 
 @functools.cache
