@@ -75,7 +75,6 @@ def submit(pool: ProcessPoolExecutor, work: Callable[..., Result], *job: object)
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch reads it when it is imported, if the work needs it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C and stops the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

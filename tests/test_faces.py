@@ -94,6 +94,18 @@ def test_a_batch_is_seen_as_one_by_one():
         assert np.stack([box.corners for box in some]) == pytest.approx(np.stack([b.corners for b in same]), abs=0.01)
 
 
+def test_landmarks_do_not_depend_on_the_number_of_threads():
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(np.stack([face.landmarks for face in find_faces(two_faces())]))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(*found)
+
+
 def test_more_images_than_go_at_once_keep_their_order(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(detector, "AT_ONCE", 2)
     nothing = np.zeros((64, 64, 3), np.uint8)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from preprocess.faces.networks import FarDetector, NearDetector, load
+from preprocess.faces.networks import FarDetector, NearDetector, load, one_thread
 
 SAME = 0.3  # boxes that share more of their union show the same face
-AT_ONCE = 32  # images
+AT_ONCE = 8  # images, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _some(images: Sequence[ndarray]) -> Iterator[Sequence[ndarray]]:
 
 def _boxes(network: NearDetector | FarDetector, images: Sequence[ndarray]) -> list[list[Box]]:
     inputs = np.stack([_square(image, network.SIZE) for image in images])
-    with torch.inference_mode():
+    with one_thread():
         found, logits = network(torch.from_numpy(inputs).permute(0, 3, 1, 2) / 127.5 - 1)
     scores, places = torch.sigmoid(logits).numpy(), _places(network, found.numpy())
     return [_in_image(*one, network.LEAST) for one in zip(images, scores, places, strict=True)]

@@ -10,7 +10,7 @@ import torch
 from numpy import ndarray
 
 from preprocess.faces.detector import Box, near_faces
-from preprocess.faces.networks import MeshNetwork, load
+from preprocess.faces.networks import MeshNetwork, load, one_thread
 
 MARGIN = 1.5  # side of the crop by the longer one of the box
 LEAST = 0.5  # how sure the network must be that it sees a face
@@ -51,7 +51,7 @@ def measure(image: ndarray, boxes: Sequence[Box]) -> list[Face]:
     to_image = np.stack([_crop_to_image(box) for box in boxes])
     size, flags = (MeshNetwork.SIZE,) * 2, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     crops = [cv2.warpPerspective(image, m, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) for m in to_image]
-    with torch.inference_mode():
+    with one_thread():
         found, logits = _network()(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255)
     points = found.double().numpy() @ to_image[:, :2, :2].transpose(0, 2, 1) + to_image[:, None, :2, 2] - 0.5
     faces = zip(boxes, points, torch.sigmoid(logits).tolist(), strict=True)

@@ -8,6 +8,7 @@ Sources: Bazarevsky et al., "BlazeFace" (2019); Grishchenko et al., "Attention M
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -242,6 +243,18 @@ class MeshNetwork(nn.Module):
 
 def _narrow() -> tuple[nn.Module, ...]:
     return nn.Conv2d(128, 32, 1), nn.PReLU(32), Block(32, 32, leaky=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks run without gradients and in one thread: sums depend on how many there are, and files would, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load(network: Network, file: str) -> Network:
