@@ -21,13 +21,11 @@ from torch import nn
 from preprocess.faces.networks import DATA, FarDetector, MeshNetwork, NearDetector
 
 PARTS = ("mesh_identity", "lips", "left_eye", "left_iris", "right_eye", "right_iris")
+MESH_OUTPUTS = (*(f"output_{part}" for part in PARTS), "conv_faceflag")
 SOURCES: tuple[tuple[type[nn.Module], str, str, tuple[str, ...]], ...] = (
     (NearDetector, "near.npz", "face_detection/face_detection_short_range", ("regressors", "classificators")),
     (FarDetector, "far.npz", "face_detection/face_detection_full_range_sparse", ("Identity", "Identity_1")),
-    (
-        *(MeshNetwork, "mesh.npz", "face_landmark/face_landmark_with_attention"),
-        (*(f"output_{part}" for part in PARTS), "conv_faceflag"),
-    ),
+    (MeshNetwork, "mesh.npz", "face_landmark/face_landmark_with_attention", MESH_OUTPUTS),
 )
 # Operations with something learned, and how the axes of their kernels come to be PyTorch's.
 LAYOUTS = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2), "PRELU": ()}
