@@ -1,6 +1,6 @@
 """Heads' directions from detected landmarks, on drawn faces whose directions are known.
 
-`python -m benchmarks.landmarks` needs MediaPipe (requirements-landmarks.txt). Drawn persons have proportions of their
+`python -m benchmarks.landmarks`. Drawn persons have proportions of their
 own, as people have, and the pose is that of one generic face: an offset by person tells what that costs. A slope below
 1 tells that the detector makes turns smaller.
 """

@@ -22,8 +22,8 @@ from core.command import UserError
 from core.files import atomic_write
 from core.hdf5 import open_hdf5, read_attributes
 from preprocess.datasets.images import find_photographs, open_photograph, photo_camera
-from preprocess.face_patches import FaceCutter, LeftOut, Sample, detector_version
-from preprocess.landmarks import detect, detect_all, to_68
+from preprocess.face_patches import FaceCutter, LeftOut, Sample
+from preprocess.landmarks import DETECTOR, detect, detect_all, to_68
 from preprocess.normalization import View, normalized_labels, patch_camera
 
 CUTTER = FaceCutter(min_coverage=0.8)  # as for one's own photographs
@@ -89,7 +89,7 @@ def read_frames(path: Path) -> Iterator[ndarray]:
 
 
 def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
-    """Finds all faces and writes them. Raises UserError where MediaPipe is missing, or where no face is found."""
+    """Finds all faces and writes them. Raises UserError where no face is found."""
     twice = [stem for stem, times in Counter(clip.stem for clip in clips).items() if times > 1]
     if twice:
         raise UserError("--clip", f"{' and '.join(twice)} more than once", "files of different names", "Rename one.")
@@ -104,7 +104,7 @@ def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
         if not len(file):
             raise UserError(f"No face was found ({_told(left_out)}).")
         file.attrs.update({"color_order": "RGB", "gaze_known": False, "made_from": made_from(photos, clips)})
-        file.attrs["reference"] = f"MediaPipe {detector_version()}: head by PnP, gaze by the irises"
+        file.attrs["reference"] = f"{DETECTOR}: head by PnP, gaze by the irises"
         file.attrs["left_out"] = _told(left_out)
 
 

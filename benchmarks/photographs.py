@@ -1,7 +1,7 @@
 """How well what was learned on synthetic faces understands photographs: `python -m benchmarks.photographs`.
 
-`--photos DIR` and `--clip FILE ...` find faces once and keep them, with what the reference sees, in `--faces FILE`;
-that needs MediaPipe (requirements-landmarks.txt). Whatever comes after needs that file alone, and runs without it.
+`--photos DIR` and `--clip FILE ...` find faces once and keep them, with what the reference sees, in `--faces FILE`.
+Whatever comes after needs that file alone.
 `--estimator PATH ...` compares trained estimators with the reference; the flag can be given several times, and the
 estimators of one flag are runs of one kind: their mean is told, and their range. `--train` trains compact estimators
 at the quickstart's budget on every kind of synthetic data set, and compares those.

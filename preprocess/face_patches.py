@@ -3,7 +3,6 @@
 import argparse
 import functools
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy import ndarray
 
 from core.command import UserError
 from preprocess.face_model import GENERIC, RIGID, FaceModel, HeadPose, head_pose, load_face_model
-from preprocess.landmarks import BadLandmarks, Source, detect_all, landmark_source, to_68
+from preprocess.landmarks import DETECTOR, BadLandmarks, Source, detect_all, landmark_source, to_68
 from preprocess.normalization import (
     ST_ED,
     View,
@@ -58,14 +57,6 @@ class LeftOut:
     damaged: bool = False
 
 
-def detector_version() -> str:
-    """Of MediaPipe, or 'none': another one finds other landmarks."""
-    try:
-        return importlib.metadata.version("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
-
-
 @functools.cache
 def _source(folder: Path | None) -> Source:
     return landmark_source(folder)
@@ -91,7 +82,7 @@ class FaceCutter:
         model = "generic" if self.model is GENERIC else hashlib.sha256(self.model.points.tobytes()).hexdigest()[:16]
         view = {"focal": self.view.focal, "distance_mm": self.view.distance_mm, "size": self.view.size}
         return {
-            "landmarks": "folder" if self.landmarks else f"MediaPipe {detector_version()}",
+            "landmarks": "folder" if self.landmarks else DETECTOR,
             "face_model": model,
             "view": view,
             "max_pose_error": self.max_pose_error,
@@ -99,7 +90,7 @@ class FaceCutter:
         }
 
     def check(self) -> None:
-        """Raises UserError if there can be no landmarks, saying what to install or which folder to name."""
+        """Raises UserError if there can be no landmarks, saying which folder to name."""
         _source(self.landmarks)
 
     def find_pose(
@@ -168,7 +159,7 @@ def add_face_arguments(parser: argparse.ArgumentParser) -> None:
         "--landmarks",
         type=Path,
         metavar="DIR",
-        help="folder of landmarks found before, a .npy, .json or .csv file an image; default: detect them (MediaPipe)",
+        help="folder of landmarks found before, a .npy, .json or .csv file an image; default: detect them",
     )
     parser.add_argument("--face-model", type=Path, metavar="NPY", help="3-D face of 14, 50 or 68 points in mm")
     parser.add_argument(

@@ -239,7 +239,6 @@ def test_names_say_what_they_mean():
 
 def test_detected_landmarks_come_near(tmp_path: Path):
     """Drawn heads are not of the generic shape, and the detector makes large turns smaller."""
-    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
     angles = [(head, pitch, side) for head in (-15, 0, 15) for pitch, side in ((-10, 5), (0, 0), (10, -15))]
     shots = dict(zip(angles, write_person(tmp_path / "raw", "0001", angles), strict=True))
     given = ["--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out.h5"), "--workers", "1"]

@@ -540,7 +540,6 @@ def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: list[str], mess
 
 def test_detected_landmarks_come_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Drawn heads are not of the generic shape, and the detector makes large turns smaller: these are below 12."""
-    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
     camera = Camera.plain(600, 480, 480)
     monkeypatch.setitem(globals(), "VGA", camera)
     turns = (((4, 2), (-3, -8)), ((-8, 12), (-6, 4)), ((6, -9), (2, 11)))  # gaze, head

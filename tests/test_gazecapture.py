@@ -1,14 +1,13 @@
 """GazeCapture from generated trees in the official layout: labels, split, and trees that are damaged."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dataset import GazeDataset, load_person_split
-from preprocess import conversion, face_patches, landmarks
+from preprocess import conversion
 from preprocess.__main__ import main
 from preprocess.datasets.gazecapture import _in_box, intrinsics
 from preprocess.face_model import GENERIC, RIGID, HeadPose, head_pose, make_pose
@@ -318,18 +317,8 @@ def test_a_folder_without_recordings_and_devices_that_do_not_exist_are_refused(t
     assert "'nokia' is no device of the data; 'ipad 2' has 0.9" in capsys.readouterr().err
 
 
-def test_without_mediapipe_or_landmarks_it_says_what_to_install(tree: Path, monkeypatch, capsys):
-    for module in ("mediapipe", "mediapipe.python.solutions.face_detection"):
-        monkeypatch.setitem(sys.modules, module, None)
-    landmarks._mediapipe.cache_clear()
-    face_patches._source.cache_clear()
-    assert main(["gazecapture", "--raw", str(tree), "--out", str(tree.parent / "out.h5")]) == 2
-    assert "pip install --no-deps -r requirements-landmarks.txt" in capsys.readouterr().err
-
-
 def test_detected_landmarks_come_near(tmp_path: Path):
     """Drawn heads are not of the generic shape, and the detector makes large turns smaller: up to 7 degrees at 20."""
-    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
     shots = random_shots(Camera.plain(600, 480, 640), 8, seed=1, distance=(590, 610), spread=0.03)
     write_recording(tmp_path / "raw", "00002", shots)
     given = ["--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out.h5"), "--workers", "1"]

@@ -1,7 +1,6 @@
 """Landmarks from files and from the detector, the face model, and the pose of a head from landmarks."""
 
 import codecs
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -13,11 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from core.command import UserError
-from preprocess import landmarks as landmarks_module
 from preprocess.face_model import EYE_CORNERS, GENERIC, RIGID, HeadPose, head_pose, load_face_model, make_pose
 from preprocess.face_patches import FaceCutter, LeftOut, Sample
 from preprocess.landmarks import (
@@ -334,60 +330,9 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path):
 # The detector.
 
 
-def test_the_options_say_which_version_of_the_detector(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.99" if name == "mediapipe" else "?")
-    assert FaceCutter().options()["landmarks"] == "MediaPipe 0.99"
+def test_the_options_say_whose_networks_found_the_landmarks_so_that_older_files_go_on():
+    assert FaceCutter().options()["landmarks"] == "MediaPipe 0.10.21"
     assert FaceCutter(Path("landmarks")).options()["landmarks"] == "folder"
-
-
-def test_without_mediapipe_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mediapipe"] + ["mediapipe"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    landmarks_module._mediapipe.cache_clear()
-    with pytest.raises(UserError, match="pip install --no-deps -r requirements-landmarks.txt, or give a folder"):
-        landmark_source()
-
-
-def asked_for(file: str) -> dict[str, SpecifierSet]:
-    """Package -> versions."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
-    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
-    return {requirement.name: requirement.specifier for requirement in found}
-
-
-def test_the_extra_asks_for_one_opencv_that_goes_with_the_numpy_it_asks_for():
-    wanted = asked_for("requirements-landmarks.txt")
-    assert [name for name in wanted if "opencv" in name] == ["opencv-python-headless"]
-    assert "4.11.0.86" in wanted["opencv-python-headless"] and "4.12.0.88" not in wanted["opencv-python-headless"]
-    assert "opencv-python-headless" in asked_for("requirements.txt")
-    assert "1.26.4" in wanted["numpy"] and "2.0.0" not in wanted["numpy"]
-
-
-def test_the_extra_asks_for_a_tensorboard_that_starts_beside_its_protobuf_and_setuptools():
-    wanted = asked_for("requirements-landmarks.txt")
-    assert "4.25.9" in wanted["protobuf"] and "5.26.0" not in wanted["protobuf"]
-    assert "2.21.0" not in wanted["tensorboard"]  # it needs protobuf 6
-    assert "2.20.0" in wanted["tensorboard"]  # it imports pkg_resources, gone since setuptools 82
-    assert "81.0.0" in wanted["setuptools"] and "82.0.0" not in wanted["setuptools"]
-    assert "77.0.2" not in wanted["setuptools"]  # PyTorch 2.14 needs 77.0.3
-
-
-@pytest.fixture
-def mediapipe():
-    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
-    landmarks_module._mediapipe.cache_clear()  # a test above hid it
-
-
-def test_mediapipe_and_opencv_live_together(mediapipe: None):
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    assert len([name for name in installed if name.startswith("opencv-")]) == 1
-    assert cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[0]
-
-
-@pytest.mark.parametrize("words", [["tensorboard.main", "--version"], ["preprocess", "verify", "--help"]])
-def test_programs_start_in_the_environment_of_the_extra(mediapipe: None, words: list[str]):
-    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +341,7 @@ def person():
 
 
 @pytest.mark.parametrize("head", [(0.0, 0.0), (0.2, 0.3), (-0.2, -0.3)])
-def test_a_drawn_face_is_found_and_its_pose_read(mediapipe: None, person, head: tuple):
+def test_a_drawn_face_is_found_and_its_pose_read(person, head: tuple):
     points = detect(render(person, Scene(head=head), 256))
     assert points.shape == (478, 2)
     pose = head_pose(to_68(points), ST_ED.resized(256).camera_matrix)
@@ -406,7 +351,7 @@ def test_a_drawn_face_is_found_and_its_pose_read(mediapipe: None, person, head: 
 
 
 @pytest.mark.parametrize(("height", "width", "at"), [(3000, 4000, (2200, 900)), (450, 1400, (950, 25))])
-def test_landmarks_are_pixels_of_the_whole_picture(mediapipe: None, person, height: int, width: int, at: tuple):
+def test_landmarks_are_pixels_of_the_whole_picture(person, height: int, width: int, at: tuple):
     """A face of 400 pixels, small in a photograph of 12 megapixels or large in a wide one, as if it were alone."""
     face = cv2.resize(render(person, Scene(), 256), (400, 400))
     photograph = np.full((height, width, 3), 127, np.uint8)
@@ -426,7 +371,7 @@ def crowd(person) -> tuple[ndarray, list[tuple[int, int, int]]]:
     return photograph, places
 
 
-def test_all_faces_from_40_pixels_up_are_found_in_12_megapixels(mediapipe: None, person):
+def test_all_faces_from_40_pixels_up_are_found_in_12_megapixels(person):
     photograph, places = crowd(person)
     found = [to_68(mesh) for mesh in detect_all(photograph)]
     assert len(found) == len(places)
@@ -437,14 +382,14 @@ def test_all_faces_from_40_pixels_up_are_found_in_12_megapixels(mediapipe: None,
         places.pop(int(np.argmin(off)))
 
 
-def test_the_largest_face_is_the_first_of_all(mediapipe: None, person):
+def test_the_largest_face_is_the_first_of_all(person):
     photograph = np.full((600, 900, 3), 127, np.uint8)
     photograph[100:500, 400:800] = cv2.resize(render(person, Scene(), 256), (400, 400))
     [only] = detect_all(photograph)
     np.testing.assert_array_equal(only, detect(photograph))
 
 
-def test_the_detector_says_nothing_of_its_own(mediapipe: None):
+def test_the_detector_says_nothing_of_its_own():
     code = (
         "import cv2, numpy as np\nfrom preprocess.landmarks import detect, detect_all\n"
         "from preprocess.synthetic.drawn.head import build_person\n"
@@ -458,10 +403,10 @@ def test_the_detector_says_nothing_of_its_own(mediapipe: None):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_no_face_is_none(mediapipe: None):
+def test_no_face_is_none():
     assert detect(np.full((200, 300, 3), 90, np.uint8)) is None
 
 
-def test_the_detector_takes_8_bit_colour(mediapipe: None):
+def test_the_detector_takes_8_bit_colour():
     with pytest.raises(ValueError, match="uint8 RGB"):
         detect(np.zeros((20, 20), np.uint8))

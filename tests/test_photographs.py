@@ -178,16 +178,6 @@ def test_a_file_of_something_else_is_not_taken_for_faces(tmp_path: Path):
         read_faces(tmp_path / "other.h5")
 
 
-def test_a_missing_mediapipe_is_one_sentence(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    photo_faces_source = __import__("preprocess.face_patches", fromlist=["_source"])._source
-    photo_faces_source.cache_clear()
-    monkeypatch.setattr("sys.argv", ["photographs", "--photos", str(tmp_path), "--faces", str(tmp_path / "f.h5")])
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    assert photographs.main() == 2
-    assert "pip install --no-deps -r requirements-landmarks.txt" in capsys.readouterr().err
-
-
 def test_names_that_look_into_the_camera_must_be_there():
     faces = Faces(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 8)), ["a.png"])
     with pytest.raises(UserError, match="no face b.png; there are a.png"):

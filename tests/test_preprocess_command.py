@@ -13,7 +13,7 @@ from preprocess.commands import COMMANDS
 from preprocess.synthetic.dataset import make_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW = ("torch", "mediapipe", "scipy", "matplotlib", "av", "PIL")
+SLOW = ("torch", "scipy", "matplotlib", "av", "PIL")
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess:

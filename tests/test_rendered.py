@@ -304,7 +304,6 @@ def test_aligned_faces_show_the_same_scenes_as_patches(index: int):
         assert np.abs(one - other).mean() < 4
 
 
-def test_mediapipe_finds_the_faces():
-    pytest.importorskip("mediapipe", reason="the landmarks extra is not installed")
+def test_the_detector_finds_the_faces():
     pixels = [render_person(0, 0, i, 1, 256, FRAMED)[0][0] for i in range(20)]
     assert sum(detect(picture) is not None for picture in pixels) >= 18

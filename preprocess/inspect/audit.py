@@ -92,7 +92,6 @@ def audit(path: str | Path, scan: Scan, count: int, detector: Detector = detect,
     """Finds about `count` faces, evenly over the file's samples, and compares them with their labels.
 
     scan: of the file.  detector: RGB image -> FaceMesh's 478 points or None.
-    Raises UserError, saying what to install, where the detector is missing.
     """
     usable = np.flatnonzero(np.isfinite(scan.labels[:, :4]).all(axis=1))
     if not len(usable):

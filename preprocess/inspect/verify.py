@@ -297,7 +297,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--dataset", default=None, help="whose published statistics to compare with (default: it says)")
     parser.add_argument("--images", type=int, default=None, metavar="N", help="look at N images a person, not at all")
     parser.add_argument(
-        "--detect", type=int, default=0, metavar="N", help="find N faces by MediaPipe and compare them with the labels"
+        "--detect", type=int, default=0, metavar="N", help="find N faces and compare them with the labels"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_run)
