@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.flow import head_rotation, pixel_positions
 from models.geometry import angular_error_deg, at_least_float32
 
 REAL, FAKE = 0.0, 1.0
@@ -22,6 +23,50 @@ def l1(image_hat: Tensor, image: Tensor) -> Tensor:
 def l2(x_hat: Tensor, x: Tensor) -> Tensor:
     """Mean squared difference of two images or codes of one shape."""
     return (at_least_float32(x_hat) - x).square().mean()
+
+
+def gradient(image_hat: Tensor, image: Tensor) -> Tensor:
+    """Mean absolute difference of the horizontal and vertical differences of two (B, 3, S, S) images.
+
+    It sees edges, and not the light that lies over them. Source: gradient difference loss, "Deep multi-scale video
+    prediction beyond mean square error".
+    """
+    wrong = at_least_float32(image_hat) - image
+    return wrong.diff(dim=-1).abs().mean() + wrong.diff(dim=-2).abs().mean()
+
+
+def nearest_l1(images: Sequence[Tensor], image: Tensor) -> Tensor:
+    """Mean absolute difference of (B, 3, S, S), at each pixel that of the image that is nearest there."""
+    wrong = torch.stack([(at_least_float32(other) - image).abs().mean(dim=1) for other in images])
+    return wrong.min(dim=0).values.mean()
+
+
+def not_carried(shares: Tensor) -> Tensor:
+    """What of (B, 3, S, S) shares is not the source's own pixels: the paint, and a fifth of its mirror image."""
+    _, mirror, paint = at_least_float32(shares).mean(dim=(0, 2, 3)).unbind()
+    return paint + 0.2 * mirror
+
+
+EYES = ((0.42, 0.39, 0.0), (-0.42, 0.39, 0.0))  # of a head: image left, up, towards the camera; half a patch is 1
+EYE_RADIUS = 0.14
+
+
+def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
+    """L1 and `gradient` near where the eyes of a head (B, 2) lie in a normalised patch."""
+    places = head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T
+    here = pixel_positions(image.shape[-1], image)
+    apart = (here[:, :, None] + places[:, :, :, None, None]).square().sum(1)  # places are left, up
+    weight = torch.exp(-apart / (2 * EYE_RADIUS**2)).amax(dim=1, keepdim=True)
+    wrong = at_least_float32(image_hat) - image
+    total = (weight * wrong.abs()).sum()
+    total = total + (weight[..., 1:] * wrong.diff(dim=-1).abs()).sum() + (weight[..., 1:, :] * wrong.diff(dim=-2).abs()).sum()
+    return total / (3 * weight.sum())
+
+
+def total_variation(maps: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours in (B, C, S, S) maps, horizontally plus vertically."""
+    maps = at_least_float32(maps)
+    return maps.diff(dim=-1).abs().mean() + maps.diff(dim=-2).abs().mean()
 
 
 def angle(condition: Tensor, label: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from models.perceptual import TRUNK_URL, build_lpips, find_trunk
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
+from models.st_ed_flow import STEDFlow
 
 
 def build_redirector(config: Config) -> Redirector:
@@ -55,6 +56,15 @@ def build_redirector(config: Config) -> Redirector:
             deprojector_hidden=config.deprojector_width,
             output_gain=config.output_init_gain,
             carry_colour=config.carry_colour,
+        )
+    if config.redirector == "st-ed-flow":
+        return STEDFlow(
+            factors,
+            config.image_size,
+            config.growth_rate,
+            config.densenet_blocks,
+            config.fc_embedding_width,
+            config.flow_width,
         )
     return STED(
         factors,
@@ -129,6 +139,7 @@ def build_objective(
         semi_supervised=config.semi_supervised,
         relabeled=redirector.wants_codes and config.relabel_inversions,
         needs_image=adversary.sees_images,
+        to_labels=config.redirect_to_labels,
     )
 
 
@@ -209,6 +220,12 @@ def loss_weights(config: Config) -> dict[str, float]:
     return {
         "l1": config.coeff_l1_loss,
         "l2": config.coeff_l2_loss,
+        "gradient": config.coeff_gradient_loss,
+        "eyes": config.coeff_eye_loss,
+        "warp": config.coeff_warp_loss,
+        "paint": config.coeff_paint_loss,
+        "mask": config.coeff_mask_loss,
+        "flow": config.coeff_flow_loss,
         "lpips": config.coeff_lpips_loss,
         "identity": config.coeff_identity_loss,
         "latent": config.coeff_latent_loss,

@@ -29,7 +29,9 @@ from core.config_types import (
 
 GAN: set[RedirectorName] = {"redirtrans-gan"}
 REDIRTRANS: set[RedirectorName] = {"redirtrans", "redirtrans-gan"}
-PATCHES: set[RedirectorName] = {"st-ed", "redirtrans"}  # redirectors of normalised patches
+FLOW: set[RedirectorName] = {"st-ed-flow"}
+DECODERS: set[RedirectorName] = {"st-ed", "redirtrans"}  # with ST-ED's decoder
+PATCHES: set[RedirectorName] = {*DECODERS, *FLOW}  # redirectors of normalised patches
 TRAIN: set[Command] = {"train"}
 REDIRECT: set[Command] = {"train", "experiment"}  # what trains a redirector
 
@@ -40,6 +42,7 @@ _aligned = partial(setting, group="aligned faces", decides="weights", of=GAN, co
 _model = partial(setting, group="model", decides="weights", commands=REDIRECT)
 _pretrained = partial(setting, group="model", decides="weights", of=GAN, commands=TRAIN)
 _patches = partial(setting, group="model", decides="weights", of=PATCHES, commands=REDIRECT)
+_flow = partial(setting, group="losses", decides="weights", of=FLOW, commands=REDIRECT)
 _loss = partial(setting, group="losses", decides="weights", commands=REDIRECT)
 _training = partial(setting, group="training", decides="weights", commands=REDIRECT)
 _machine = partial(setting, group="machine", decides="nothing")
@@ -97,6 +100,9 @@ class Config(BaseModel):
     synthetic_framing: Literal["", "exact", "detected"] = _embedded(
         "", "detected: patches lie as detected landmarks place them; empty: the look's own"
     )
+    synthetic_still_heads: float = _embedded(
+        0.0, "share of a group's images that keep the head of its first, and turn the eyes alone", ge=0, le=1
+    )
 
     # Aligned faces, for redirtrans-gan
     gazecapture_aligned_file: str = _aligned(
@@ -114,7 +120,8 @@ class Config(BaseModel):
     # Model
     redirector: RedirectorName = _model(
         "st-ed",
-        "redirtrans: in the latent code of ST-ED's encoder and decoder; redirtrans-gan: of e4e and StyleGAN2",
+        "st-ed-flow: carries the source's pixels; redirtrans: in the latent code of ST-ED's encoder and decoder; "
+        "redirtrans-gan: of e4e and StyleGAN2",
         commands=None,
     )
     projector_width: Count = _model(96, "hidden width of ReDirTrans' projector", of=REDIRTRANS)
@@ -136,8 +143,9 @@ class Config(BaseModel):
     densenet_blocks: Count = _patches(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _patches(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _patches(0, "hidden width of the embedding head; 0: its input's, as published")
-    output_init_gain: Positive = _patches(1.0, "scale of the decoder's last layer before training; 1: as published")
-    carry_colour: bool = _patches(False, "add the source's mean colour to the decoder's image; not published")
+    output_init_gain: Positive = _patches(1.0, "scale of the decoder's last layer before training; 1: as published", of=DECODERS)
+    carry_colour: bool = _patches(False, "add the source's mean colour to the decoder's image; not published", of=DECODERS)
+    flow_width: Count = _patches(16, "channels of the decoder of flow, mask and paint at full size", of=FLOW)
     size_0d_unit: Count = _patches(512, "size of the appearance embedding")
     num_1d_units: Natural = _patches(16, "extraneous factors of one angle")
     size_1d_unit: Count = _patches(16, "size of a one-angle factor's embedding, each of its 2 rows")
@@ -165,6 +173,13 @@ class Config(BaseModel):
     coeff_delta_loss: Weight = _loss(
         0.0, "weight of rows of W+ staying near the first, for redirtrans-gan", of=GAN, commands=TRAIN
     )
+    coeff_gradient_loss: Weight = _loss(0.0, "weight of the L1 distance between differences of neighbouring pixels")
+    coeff_eye_loss: Weight = _loss(0.0, "weight of the L1 distance of pixels and gradients around the eyes", of=PATCHES)
+    redirect_to_labels: bool = _loss(False, "ask for the target's labels in training, not for what the encoder sees")
+    coeff_warp_loss: Weight = _flow(0.0, "weight of the L1 distance of the warped source alone")
+    coeff_paint_loss: Weight = _flow(0.0, "weight of the L1 distance of the paint alone")
+    coeff_mask_loss: Weight = _flow(0.0, "weight of the share of the picture that is painted")
+    coeff_flow_loss: Weight = _flow(0.0, "weight of the flow's total variation")
     use_mixing: bool = _loss(True, "for coeff_disentangle_*: decode and re-encode randomly mixed conditions of a pair")
     discriminator_warmup_steps: Natural = _loss(20000, "steps in which the adversarial weight rises from 0")
 

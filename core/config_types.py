@@ -16,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", title="auto, cpu, cuda or cuda:N")]
 AsTuple = BeforeValidator(lambda value: tuple(value) if type(value) is list else value)
 Backbone = Literal["vgg16", "resnet50", "compact", "compact-residual"]
-RedirectorName = Literal["st-ed", "redirtrans", "redirtrans-gan"]
+RedirectorName = Literal["st-ed", "redirtrans", "redirtrans-gan", "st-ed-flow"]
 Decides = Literal["weights", "report", "nothing"]
 # train_st_ed.py, train_facenet.py, and the augmentation experiment that train_facenet.py runs with augmentation_labels
 Command = Literal["train", "estimator", "experiment"]

@@ -174,11 +174,11 @@ def _induced_errors(
 
 
 def _concatenate(encodings: list[Encoding]) -> Encoding:
-    first, rest = encodings[0], [e.remainder for e in encodings if e.remainder is not None]
+    first = encodings[0]
     return Encoding(
         {name: torch.cat([e.conditions[name] for e in encodings]) for name in first.conditions},
         {name: torch.cat([e.embeddings[name] for e in encodings]) for name in first.embeddings},
-        torch.cat(rest) if rest else None,
+        {name: torch.cat([e.remainder[name] for e in encodings]) for name in first.remainder},
     )
 
 

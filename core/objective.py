@@ -6,6 +6,9 @@
 | term | what it asks for |
 |---|---|
 | l1, l2, lpips, identity | x^_b is the target: pixels, perception, ArcFace |
+| gradient | neighbouring pixels of x^_b differ as those of the target |
+| warp, paint | the warped source alone, the paint alone are the target |
+| mask, flow | little is painted; the flow is smooth |
 | gaze_a, head_a | c is the label |
 | embedding_consistency | z without its condition is the same of a and b |
 | embedding_disentangle, label_disentangle | z and c survive being mixed, decoded and encoded again |
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 import losses
 from models.arcface import ArcFace, align_points, face_crop
 from models.recrop import look
-from models.redirector import Encoding, Redirector, flat_embeddings
+from models.redirector import Decoded, Encoding, Redirector, flat_embeddings
 
 MIXED = {"embedding_disentangle", "label_disentangle"}
 SEEN = {"redirection_feature_loss", "gaze_redirection", "head_redirection"}
@@ -56,6 +59,7 @@ class Objective:
     semi_supervised: bool = False
     relabeled: bool = False
     needs_image: bool = True
+    to_labels: bool = False
 
     def has(self, *names: str) -> bool:
         """Whether any of these terms has a weight."""
@@ -73,11 +77,14 @@ class Objective:
         mask: factor -> (B, 1) bool, whether an image takes the target's condition; of use to the terms of MIXED alone.
         """
         a, b = redirector.encode_pair(batch)
-        encoding = redirector.rotate(a, b.conditions)
-        redirected = Redirected(encoding, redirector.decode(encoding) if self._wants_image() else None)
-        terms: dict[str, Tensor] = {}
-        if redirected.image is not None:
-            terms |= self._image_terms(redirected.image, batch)
+        wanted = b.conditions
+        if self.to_labels:
+            wanted = {**wanted, "gaze": batch["gaze_b"], "head": batch["head_b"]}
+        encoding = redirector.rotate(a, wanted)
+        decoded = redirector.decode_parts(encoding) if self._wants_image() else None
+        redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
+        if decoded is not None:
+            terms |= self._image_terms(decoded.image, batch) | self._part_terms(decoded, batch)
         terms |= self._label_terms(a, b, batch)
         if self.has("embedding_consistency"):
             canonical = [flat_embeddings(redirector.canonical(encoding)) for encoding in (a, b)]
@@ -106,6 +113,10 @@ class Objective:
             terms["l1"] = losses.l1(image_hat, image_b)
         if self.has("l2"):
             terms["l2"] = losses.l2(image_hat, image_b)
+        if self.has("gradient"):
+            terms["gradient"] = losses.gradient(image_hat, image_b)
+        if self.has("eyes"):
+            terms["eyes"] = losses.around_eyes(image_hat, image_b, batch["head_b"])
         if self.has("lpips"):
             assert self.lpips is not None
             terms["lpips"] = self.lpips(image_hat, image_b).mean()
@@ -115,6 +126,19 @@ class Objective:
             with torch.no_grad():
                 wanted = self.arcface(face_crop(image_b, place))
             terms["identity"] = losses.cosine_distance(self.arcface(face_crop(image_hat, place)), wanted)
+        return terms
+
+    def _part_terms(self, decoded: Decoded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is asked of the parts of a redirected image: warp, paint, mask and flow."""
+        parts, terms = decoded.parts, dict[str, Tensor]()
+        if self.has("warp"):
+            terms["warp"] = losses.nearest_l1((parts["warp"], parts["mirror"]), batch["image_b"])
+        if self.has("paint"):
+            terms["paint"] = losses.l1(parts["paint"], batch["image_b"])
+        if self.has("mask"):
+            terms["mask"] = losses.not_carried(parts["shares"])
+        if self.has("flow"):
+            terms["flow"] = losses.total_variation(parts["flow"])
         return terms
 
     def _label_terms(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

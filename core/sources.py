@@ -81,6 +81,7 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
         look=config.synthetic_look,
         group_size=config.synthetic_group_size,
         framing=config.synthetic_framing or None,
+        still_heads=config.synthetic_still_heads,
     )
 
 
@@ -92,7 +93,7 @@ def _say_other_settings(config: Config, path: Path) -> None:
         made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
-    made = {"look": "drawn", "group_size": 1, "framing": "exact"} | made  # which goes without saying
+    made = {"look": "drawn", "group_size": 1, "framing": "exact", "still_heads": 0.0} | made  # which goes without saying
     own = LOOKS[config.synthetic_look]
     wanted = {
         "persons": config.synthetic_persons,
@@ -101,6 +102,7 @@ def _say_other_settings(config: Config, path: Path) -> None:
         "look": config.synthetic_look,
         "group_size": config.synthetic_group_size or own.group_size,
         "framing": config.synthetic_framing or own.framing,
+        "still_heads": config.synthetic_still_heads,
     }
     other = [
         f"synthetic_{name} {made[name]}, not {value}"

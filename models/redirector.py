@@ -1,7 +1,7 @@
 """What every redirector shares: factors, their encoding, and rotation from one condition to another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,19 +31,30 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """An image as factors. conditions: name -> (B, dof) radians; embeddings: name -> (B, dof + 1, size)."""
+    """An image as factors. conditions: name -> (B, dof) radians; embeddings: name -> (B, dof + 1, size).
+
+    remainder: what else of the image the decoder gets, by name, the first axis the batch; no rotation changes it.
+    """
 
     conditions: Mapping[str, Tensor]
     embeddings: Mapping[str, Tensor]
-    remainder: Tensor | None = None
+    remainder: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, rows: slice | Tensor) -> "Encoding":
         """The same encoding for some images of the batch: a slice, or their numbers."""
         return Encoding(
             {name: value[rows] for name, value in self.conditions.items()},
             {name: value[rows] for name, value in self.embeddings.items()},
-            None if self.remainder is None else self.remainder[rows],
+            {name: value[rows] for name, value in self.remainder.items()},
         )
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image (B, 3, S, S), and the parts it was made of, by name, of a redirector that has any."""
+
+    image: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Redirector(nn.Module):
@@ -68,6 +79,10 @@ class Redirector(nn.Module):
     def decode(self, encoding: Encoding) -> Tensor:
         """(B, 3, S, S), nominally in [-1, 1], not clamped."""
         raise NotImplementedError
+
+    def decode_parts(self, encoding: Encoding) -> Decoded:
+        """The decoded image with the parts that it was made of, where there are such parts."""
+        return Decoded(self.decode(encoding))
 
     def encode_pair(self, batch: Mapping[str, Tensor]) -> tuple[Encoding, Encoding]:
         """Source and target of a batch, encoded in one call (InstanceNorm keeps them apart).

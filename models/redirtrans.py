@@ -95,7 +95,7 @@ class Deprojector(nn.Module):
 
 
 class ReDirTrans(Redirector):
-    """What both variants share. The remainder of an encoding is the latent code without the old status.
+    """What both variants share. In the remainder of an encoding is the latent code without the old status.
 
     Source: ReDirTrans, section 3.
     """
@@ -107,11 +107,11 @@ class ReDirTrans(Redirector):
     def encode_latent(self, latent: Tensor) -> Encoding:
         """latent: (B, rows, width)."""
         conditions, embeddings = self.projector(latent)
-        return Encoding(conditions, embeddings, latent - self.deprojector(embeddings))
+        return Encoding(conditions, embeddings, {"code": latent - self.deprojector(embeddings)})
 
     def code(self, encoding: Encoding) -> Tensor:
         """(B, rows, width): the code with the new status added; what was encoded, where nothing was rotated."""
-        return _remainder(encoding) + self.deprojector(encoding.embeddings)
+        return encoding.remainder["code"] + self.deprojector(encoding.embeddings)
 
 
 class LatentEncoder(nn.Module):
@@ -137,7 +137,7 @@ class ReDirTransSTED(ReDirTrans):
     """The first variant: inside ST-ED's encoder and decoder, which are trained with it.
 
     width: values of the latent code.  *_hidden: as Projector's and Deprojector's.
-    carry_colour: as ST-ED's; the mean colour is then the end of the remainder.
+    carry_colour: as ST-ED's.
     """
 
     def __init__(
@@ -166,16 +166,11 @@ class ReDirTransSTED(ReDirTrans):
         encoding = self.encode_latent(self.encoder(image))
         if not self.carry_colour:
             return encoding
-        colour = image.mean(dim=(2, 3))[:, None]
-        return replace(encoding, remainder=torch.cat((rest := _remainder(encoding), colour.to(rest)), dim=2))
-
-    def code(self, encoding: Encoding) -> Tensor:
-        return super().code(replace(encoding, remainder=_remainder(encoding)[..., : self.width]))
+        return replace(encoding, remainder={**encoding.remainder, "colour": image.mean(dim=(2, 3))})
 
     def decode(self, encoding: Encoding) -> Tensor:
         image = self.decoder(Encoding({}, {"latent": self.code(encoding)}))
-        colour = _remainder(encoding)[:, 0, self.width :]
-        return image + colour[:, :, None, None] if self.carry_colour else image
+        return image + encoding.remainder["colour"][:, :, None, None] if self.carry_colour else image
 
 
 class ReDirTransGAN(ReDirTrans):
@@ -244,12 +239,6 @@ def check_prior(prior: Mapping[str, Sequence[float]], rows: int) -> None:
     for factor, weights in prior.items():
         if len(weights) != rows:
             raise UserError(f"layer_weights_prior: {len(weights)} weights of '{factor}', expected {rows}, one a row.")
-
-
-def _remainder(encoding: Encoding) -> Tensor:
-    """What is left of the code without the old status; an encoding of ReDirTrans always has it."""
-    assert encoding.remainder is not None
-    return encoding.remainder
 
 
 def resized(image: Tensor, size: int) -> Tensor:

@@ -50,8 +50,8 @@ class STED(Redirector):
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"image is {tuple(image.shape)}, expected {self.image_size} px square.")
         encoding = self.encoder(image)
-        return replace(encoding, remainder=image.mean(dim=(2, 3))) if self.carry_colour else encoding
+        return replace(encoding, remainder={"colour": image.mean(dim=(2, 3))}) if self.carry_colour else encoding
 
     def decode(self, encoding: Encoding) -> Tensor:
         image = self.decoder(encoding)
-        return image if encoding.remainder is None else image + encoding.remainder[:, :, None, None]
+        return image + encoding.remainder["colour"][:, :, None, None] if self.carry_colour else image

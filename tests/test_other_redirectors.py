@@ -32,10 +32,10 @@ class Painter(Redirector):
         head, gaze, *embeddings = found.split((2, 2, 12, 12), dim=1)
         shaped = [embedding.unflatten(1, (3, 4)) for embedding in embeddings]
         named = dict(zip(("head", "gaze"), shaped, strict=True))
-        return Encoding({"head": head, "gaze": gaze}, named, image - self._paint(named))
+        return Encoding({"head": head, "gaze": gaze}, named, {"image": image - self._paint(named)})
 
     def decode(self, encoding: Encoding) -> Tensor:
-        return encoding.remainder + self._paint(encoding.embeddings)
+        return encoding.remainder["image"] + self._paint(encoding.embeddings)
 
     def _paint(self, embeddings: dict[str, Tensor]) -> Tensor:
         flat = torch.cat([embeddings[name].flatten(1) for name in ("head", "gaze")], dim=1)
@@ -73,10 +73,10 @@ class Mosaic(Redirector):
         head, gaze, *embeddings = self.projector(code.flatten(1)).split((2, 2, 12, 12), dim=1)
         shaped = [embedding.unflatten(1, (3, 4)) for embedding in embeddings]
         named = dict(zip(("head", "gaze"), shaped, strict=True))
-        return Encoding({"head": head, "gaze": gaze}, named, code - self._residual(named))
+        return Encoding({"head": head, "gaze": gaze}, named, {"code": code - self._residual(named)})
 
     def code(self, encoding: Encoding) -> Tensor:
-        return encoding.remainder + self._residual(encoding.embeddings)
+        return encoding.remainder["code"] + self._residual(encoding.embeddings)
 
     def decode(self, encoding: Encoding) -> Tensor:
         return self.generate(self.code(encoding))

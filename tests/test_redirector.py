@@ -7,7 +7,7 @@ import torch
 
 from models.redirector import Encoding, Redirector
 from models.st_ed import STED, st_ed_factors
-from tests.tiny import SIZE, random_batch, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
+from tests.tiny import SIZE, random_batch, tiny_flow, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
 
 
 def with_colour() -> STED:
@@ -18,6 +18,7 @@ def with_colour() -> STED:
 KINDS = {
     "ST-ED": tiny_redirector,
     "ST-ED with colour": with_colour,
+    "ST-ED with flow": tiny_flow,
     "ReDirTrans": tiny_redirtrans,
     "ReDirTrans with colour": partial(tiny_redirtrans, carry_colour=True),
     "ReDirTrans-GAN": tiny_redirtrans_gan,

@@ -21,6 +21,7 @@ from models.recrop import CroppedEstimator
 from models.redirector import Redirector
 from models.redirtrans import ReDirTransGAN, ReDirTransSTED
 from models.st_ed import STED, st_ed_factors
+from models.st_ed_flow import STEDFlow
 from models.stylegan2 import Generator
 
 SIZE = 64
@@ -53,6 +54,13 @@ class PoolEstimator(nn.Module):
 def tiny_redirector(seed: int = 0) -> STED:
     torch.manual_seed(seed)
     model = STED(st_ed_factors(8, 1, 4, 3, 4), SIZE, growth=2, blocks=3, fc_width=16)
+    nn.init.normal_(model.encoder.encoder_fc_pseudo_labels2.weight, std=0.2)
+    return model
+
+
+def tiny_flow(seed: int = 0) -> STEDFlow:
+    torch.manual_seed(seed)
+    model = STEDFlow(st_ed_factors(8, 1, 4, 3, 4), SIZE, growth=2, blocks=3, fc_width=16, width=4)
     nn.init.normal_(model.encoder.encoder_fc_pseudo_labels2.weight, std=0.2)
     return model
 

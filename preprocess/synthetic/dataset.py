@@ -118,6 +118,7 @@ def _check(
     look: str,
     group_size: int | None,
     framing: str | None,
+    still_heads: float,
 ) -> None:
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
@@ -130,6 +131,7 @@ def _check(
         (look in LOOKS, "look", repr(look), " or ".join(LOOKS)),
         (group_size is None or group_size >= 1, "group-size", group_size, "at least 1"),
         (framing is None or framing in FRAMINGS, "framing", repr(framing), " or ".join(FRAMINGS)),
+        (0 <= still_heads <= 1, "still-heads", still_heads, "a share from 0 to 1"),
     )
     problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
     if problems:
@@ -161,18 +163,19 @@ def make_dataset(
     look: str = "drawn",
     group_size: int | None = None,
     framing: str | None = None,
+    still_heads: float = 0.0,
 ) -> None:
     """Writes the embedded data set into `out`: four HDF5 files, a person split and a contact sheet.
 
     aligned_size: of the FFHQ-aligned faces, four more files that leave the others as they are; None for none.
-    group_size, framing: as in `samples.Style`; None for those of the look.
+    group_size, framing: as in `samples.Style`; None for those of the look.  still_heads: as there.
     The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
     appear only when all are complete. With several workers the caller's main module must be guarded by
     `__name__`.
     Raises UserError for a bad argument, and for existing output unless `overwrite`.
     """
-    _check(persons, samples, seed, image_size, variation, workers, aligned_size, look, group_size, framing)
-    style = _style(look, variation, group_size, framing)
+    _check(persons, samples, seed, image_size, variation, workers, aligned_size, look, group_size, framing, still_heads)
+    style = _style(look, variation, group_size, framing, still_heads)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: found the file {out}, expected a folder.")
@@ -199,9 +202,9 @@ def make_dataset(
     partial.rmdir()
 
 
-def _style(look: str, variation: str, group_size: int | None, framing: str | None) -> Style:
+def _style(look: str, variation: str, group_size: int | None, framing: str | None, still_heads: float) -> Style:
     usual = LOOKS[look]
-    return Style(look, VARIATIONS[variation], group_size or usual.group_size, framing or usual.framing)
+    return Style(look, VARIATIONS[variation], group_size or usual.group_size, framing or usual.framing, still_heads)
 
 
 def _write_all(
@@ -288,6 +291,8 @@ def _describe(file: h5py.File, domain: Domain, options: dict, seed: int, variati
         file.attrs["group_size"] = style.group_size
     if style.framing != "exact":
         file.attrs["framing"] = style.framing
+    if style.still_heads:
+        file.attrs["still_heads"] = style.still_heads
 
 
 def _write_picture(path: Path, rgb: ndarray) -> None:
@@ -320,6 +325,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--framing",
         default=None,
         help="exact, or detected: as far from exact as detected landmarks place a face; default: of the look",
+    )
+    parser.add_argument(
+        "--still-heads",
+        type=float,
+        metavar="SHARE",
+        default=0.0,
+        help="share of a group's samples that keep the head of its first, and turn the eyes alone",
     )
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a CPU")
     parser.add_argument(

@@ -25,13 +25,14 @@ class Style:
     """How pictures are made, the same for a whole data set.
 
     variation: of light and background, 0 to 1.  group_size: samples in turn that differ in gaze and head alone.
-    framing: of FRAMINGS.
+    framing: of FRAMINGS.  still_heads: share of a group's samples that keep the head of its first, and turn the eyes alone.
     """
 
     look: str
     variation: float
     group_size: int
     framing: str
+    still_heads: float = 0.0
 
 
 def draw_framing(rng: np.random.Generator) -> Framing:
@@ -56,8 +57,11 @@ def draw_scenes(key: list[int], domain_index: int, samples: int, style: Style) -
             yield shared
         else:
             rng = np.random.default_rng([*key, i + 1, _POSE_STREAM])
-            gaze, head = (tuple(angles.tolist()) for angles in look.draw_pose(rng, domain))
-            yield replace(shared, gaze=gaze, head=head, noise_seed=int(rng.integers(2**31)))
+            gaze, head = look.draw_pose(rng, domain)
+            noise_seed = int(rng.integers(2**31))
+            if style.still_heads and rng.random() < style.still_heads:
+                gaze, head = gaze - head + shared.head, np.array(shared.head)
+            yield replace(shared, gaze=tuple(gaze.tolist()), head=tuple(head.tolist()), noise_seed=noise_seed)
 
 
 def groups_of(samples: int, group_size: int) -> ndarray:

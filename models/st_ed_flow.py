@@ -1,0 +1,168 @@
+"""ST-ED with a decoder that carries the source's pixels: a flow, a mask and a paint in place of a picture.
+
+    image_hat = m * warp(source, flow) + (1 - m) * paint
+
+The encoder, its factors and their rotation are ST-ED's. What the decoder knows is in the encoding: the source itself,
+its own conditions and embeddings (its remainder), and the rotated ones. Read from the top:
+
+1. `style`   all embeddings, rotated and own, and how far each condition is turned: what every layer is scaled by
+2. `coarse`  at 8 px: free flow, depth and gate; flow = sigmoid(gate) x rigid(depth, head to head) + free
+3. `fine`    a U-Net that looks at the source, warped so, at 64 px: the rest of the flow, mask and paint
+4. sizes     flow, mask and paint are enlarged to the source's own size, and the source is warped there
+
+Flow and mask are scaled by how far the conditions are turned, so that an edit of nothing is the source to the bit, and
+an edit of the gaze alone moves no head.
+
+Ideas: view synthesis by appearance flow (ECCV 2016), DeepWarp (ECCV 2016), first-order motion (NeurIPS 2019).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoder import Encoder, embedding_width
+from models.flow import enlarged, pixel_positions, rigid_flow, warp
+from models.redirector import Decoded, Encoding, Factor, Redirector, flat_embeddings
+
+STYLE_WIDTH = 128
+COARSE_SIDE = 16
+SMALL_TURN = 0.05  # radians; edits of far less move less than the decoder would have it
+DEPTH = (0.38, 1.1, 0.2)  # of a head before training: in the middle, and what it loses by x^2 and y^2
+
+
+class STEDFlow(Redirector):
+    """ST-ED's encoder, and a decoder of flow, mask and paint.
+
+    image_size: what the networks see. `encode` takes any multiple of it, and `decode` gives that size back.
+    width: channels of the decoder at full size.
+    """
+
+    def __init__(
+        self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int, fc_width: int, width: int
+    ) -> None:
+        super().__init__()
+        self.factors, self.image_size = factors, image_size
+        self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
+        self.decoder = FlowDecoder(factors, width)
+
+    def encode(self, image: Tensor) -> Encoding:
+        side = self.image_size
+        if image.shape[-1] % side or image.shape[-1] != image.shape[-2]:
+            raise ValueError(f"image is {tuple(image.shape)}, expected a square of a multiple of {side} px.")
+        encoding = self.encoder(reduced(image, side))
+        own = {f"own_{name}": value for name, value in encoding.conditions.items()}
+        return replace(encoding, remainder={"image": image, "style": flat_embeddings(encoding), **own})
+
+    def decode_parts(self, encoding: Encoding) -> Decoded:
+        source = encoding.remainder["image"]
+        flow, mirror_flow, shares, paint = (
+            enlarged(part, source.shape[-1]) for part in self.decoder(encoding, reduced(source, self.image_size))
+        )
+        warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
+        shares = shares.clamp(min=0)
+        shares = shares / shares.sum(dim=1, keepdim=True)
+        image = shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint
+        return Decoded(image, {"flow": flow, "warp": warped, "mirror": mirrored, "paint": paint, "shares": shares})
+
+    def decode(self, encoding: Encoding) -> Tensor:
+        return self.decode_parts(encoding).image
+
+
+class FlowDecoder(nn.Module):
+    """Encoding and source (B, 3, S, S) to the flows of the source and of its mirror image, (B, 2, S, S) each, the
+    shares (B, 3, S, S) of both and of the paint, and the paint (B, 3, S, S)."""
+
+    def __init__(self, factors: tuple[Factor, ...], width: int) -> None:
+        super().__init__()
+        steered = [factor for factor in factors if factor.dof]
+        self.moved = [factor.name for factor in steered if factor.name != "gaze"]
+        self.steered = [factor.name for factor in steered]
+        conditions = 3 * sum(factor.dof for factor in steered)
+        self.style = nn.Sequential(
+            nn.Linear(2 * embedding_width(factors) + conditions, STYLE_WIDTH), nn.LeakyReLU(0.2),
+            nn.Linear(STYLE_WIDTH, STYLE_WIDTH), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.coarse = nn.Linear(STYLE_WIDTH, 6 * COARSE_SIDE**2)
+        self.depth = nn.Parameter(torch.tensor(DEPTH))
+        self.fine = FineNet(width)
+        nn.init.zeros_(self.coarse.weight)
+        nn.init.zeros_(self.coarse.bias)
+
+    def forward(self, encoding: Encoding, source: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        style = self.style(self.seen(encoding))
+        flow, mirror_flow = self.coarse_flows(encoding, style, source.shape[-1])
+        flow = turned(encoding, self.moved) * flow
+        more, shares, paint = self.fine(warp(source, flow), warp(source.flip(-1), mirror_flow), flow, style)
+        amount = turned(encoding, self.steered)
+        unmoved = torch.tensor([1.0, 0.0, 0.0]).to(shares)[:, None, None]
+        return flow + amount * more[:, :2], mirror_flow + more[:, 2:], torch.lerp(unmoved, shares, amount), paint
+
+    def seen(self, encoding: Encoding) -> Tensor:
+        """Rotated and own embeddings and conditions, and their difference; (B, n)."""
+        new = torch.cat([encoding.conditions[name] for name in self.steered], dim=1).detach()
+        old = torch.cat([encoding.remainder[f"own_{name}"] for name in self.steered], dim=1).detach()
+        return torch.cat((flat_embeddings(encoding), encoding.remainder["style"], new, old, 4 * (new - old)), dim=1)
+
+    def coarse_flows(self, encoding: Encoding, style: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Of head and all but the eyes, (B, 2, S, S): of the source, and of its mirror image."""
+        maps = 0.1 * self.coarse(style).unflatten(1, (6, COARSE_SIDE, COARSE_SIDE))
+        free, mirror_free, depth, gate = enlarged(maps, side).split((2, 2, 1, 1), dim=1)
+        x, y = pixel_positions(side, maps).split(1, dim=1)
+        middle, by_x, by_y = self.depth
+        depth = middle - by_x * x**2 - by_y * y**2 + 4 * depth
+        own, new = encoding.remainder["own_head"].detach(), encoding.conditions["head"].detach()
+        mirrored = own * torch.tensor([1.0, -1.0]).to(own)
+        gate = torch.sigmoid(20 * gate + 2)
+        return gate * rigid_flow(depth, own, new) + free, gate * rigid_flow(depth, mirrored, new) + mirror_free
+
+
+class FineNet(nn.Module):
+    """The warped source to the rest of the flow, the mask and the paint: a small U-Net whose layers a style scales."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        w = width
+        self.down = nn.ModuleList([_Layer(8, w), _Layer(w, 2 * w, 2), _Layer(2 * w, 3 * w, 2), _Layer(3 * w, 4 * w, 2)])
+        self.narrow = nn.ModuleList([nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1), nn.Conv2d(2 * w, w, 1)])
+        self.up = nn.ModuleList([_Layer(6 * w, 3 * w), _Layer(4 * w, 2 * w), _Layer(2 * w, w)])
+        self.out = nn.Conv2d(w, 10, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, warped: Tensor, mirrored: Tensor, flow: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, skips = torch.cat((warped, mirrored, flow), dim=1), []
+        for layer in self.down:
+            x = layer(x, style)
+            skips.append(x)
+        for narrow, layer, skip in zip(self.narrow, self.up, reversed(skips[:-1]), strict=True):
+            x = layer(torch.cat((F.interpolate(narrow(x), scale_factor=2.0, mode="nearest"), skip), dim=1), style)
+        flows, shares, paint = self.out(x).split((4, 3, 3), dim=1)
+        first = torch.tensor([2.0, 0.0, 0.0]).to(shares)[:, None, None]
+        return 0.1 * flows, torch.softmax(shares + first, dim=1), warped + paint
+
+
+class _Layer(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, stride, 1)
+        self.scale = nn.Linear(STYLE_WIDTH, 2 * c_out)
+        nn.init.kaiming_normal_(self.conv.weight, 0.2)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        gain, bias = self.scale(style)[:, :, None, None].chunk(2, dim=1)
+        return F.leaky_relu(F.instance_norm(self.conv(x)) * (1 + gain) + bias, 0.2)
+
+
+def turned(encoding: Encoding, names: list[str]) -> Tensor:
+    """How far conditions are from the source's own: (B, 1, 1, 1), 0 where they are equal, towards 1 from 5 degrees on."""
+    far = sum((encoding.conditions[n] - encoding.remainder[f"own_{n}"]).detach().square().sum(1) for n in names)
+    return (1 - torch.exp(-far / SMALL_TURN**2))[:, None, None, None]
+
+
+def reduced(image: Tensor, side: int) -> Tensor:
+    """Averaged down to (B, C, side, side)."""
+    factor = image.shape[-1] // side
+    return image if factor == 1 else F.avg_pool2d(image, factor)

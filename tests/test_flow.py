@@ -1,0 +1,110 @@
+"""The redirector that carries pixels: geometry of its flow, and what its edits leave alone."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.flow import enlarged, head_rotation, pixel_positions, rigid_flow, warp
+from models.geometry import pitchyaw_to_vector
+from models.redirector import Encoding
+from models.st_ed_flow import STEDFlow
+from tests.tiny import SIZE, random_batch, tiny_flow
+
+
+@pytest.fixture
+def redirector() -> STEDFlow:
+    return tiny_flow().eval()
+
+
+def encoded(redirector: STEDFlow, size: int = SIZE) -> Encoding:
+    with torch.no_grad():
+        return redirector.encode(F.interpolate(random_batch()["image_a"], size=size))
+
+
+def test_a_head_turned_to_a_condition_looks_along_its_label_vector() -> None:
+    angles = torch.tensor([[0.3, -0.5], [-0.2, 0.7]])
+    assert torch.allclose(head_rotation(angles)[:, :, 2], pitchyaw_to_vector(angles), atol=1e-6)
+
+
+def test_no_flow_changes_nothing_and_a_constant_one_moves_the_picture() -> None:
+    image = torch.rand(1, 3, 8, 8)
+    assert torch.allclose(warp(image, torch.zeros(1, 2, 8, 8)), image, atol=1e-6)
+    flow = torch.zeros(1, 2, 8, 8)
+    flow[:, 0] = 2 / 8  # one pixel: what is to the right comes here
+    assert torch.allclose(warp(image, flow)[..., :-1], image[..., 1:], atol=1e-6)
+
+
+def test_a_point_before_the_middle_goes_where_the_head_turns() -> None:
+    """The tip of a nose 0.4 before the axis; yaw 0.5 turns it by 0.4 sin(0.5) to image left."""
+    tip = torch.full((1, 1, 65, 65), 0.4)
+    flow = rigid_flow(tip, torch.tensor([[0.0, 0.5]]), torch.zeros(1, 2))
+    middle = flow[0, :, 32, 32]
+    assert middle.tolist() == pytest.approx([-0.4 * torch.tensor(0.5).sin().item(), 0.0], abs=1e-6)
+
+
+def test_a_head_that_looks_up_shows_its_nose_higher() -> None:
+    flow = rigid_flow(torch.full((1, 1, 65, 65), 0.4), torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2))
+    assert flow[0, 1, 32, 32].item() == pytest.approx(-0.4 * torch.tensor(0.5).sin().item(), abs=1e-6)
+
+
+def test_positions_are_the_middles_of_pixels() -> None:
+    assert pixel_positions(4, torch.zeros(1))[0, 0, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+def test_enlarged_maps_lie_where_they_lay() -> None:
+    # PyTorch's cubic is not exact on ramps: a small pixel is 0.125 wide here, and it is off by up to 0.01.
+    ramp = pixel_positions(16, torch.zeros(1))
+    assert torch.allclose(enlarged(ramp, 64)[..., 8:-8, 8:-8], pixel_positions(64, ramp)[..., 8:-8, 8:-8], atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256, 512])
+def test_an_edit_of_nothing_is_the_source_at_its_own_size(redirector: STEDFlow, size: int) -> None:
+    encoding = encoded(redirector, size)
+    with torch.no_grad():
+        again = redirector.decode(redirector.rotate(encoding, dict(encoding.conditions)))
+    assert again.shape[-1] == size
+    assert torch.allclose(again, encoding.remainder["image"], atol=1e-6)
+
+
+def test_the_networks_see_the_same_whatever_the_size(redirector: STEDFlow) -> None:
+    small, large = encoded(redirector, 64), encoded(redirector, 256)
+    for name, value in small.embeddings.items():
+        assert torch.allclose(large.embeddings[name], value, atol=1e-5)
+
+
+def test_sizes_that_are_no_multiple_are_refused(redirector: STEDFlow) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 3, 96, 96\).*multiple of 64 px"):
+        redirector.encode(torch.zeros(1, 3, 96, 96))
+
+
+def test_the_image_is_made_of_its_parts(redirector: STEDFlow) -> None:
+    encoding = encoded(redirector)
+    with torch.no_grad():
+        decoded = redirector.decode_parts(redirector.rotate(encoding, {"head": torch.full((4, 2), 0.3)}))
+    parts = decoded.parts
+    assert torch.allclose(parts["shares"].sum(dim=1), torch.ones(4, SIZE, SIZE), atol=1e-6)
+    own, mirror, paint = parts["shares"].split(1, dim=1)
+    made = own * parts["warp"] + mirror * parts["mirror"] + paint * parts["paint"]
+    assert torch.allclose(made, decoded.image, atol=1e-6)
+    assert torch.allclose(warp(encoding.remainder["image"], parts["flow"]), parts["warp"])
+
+
+def test_untrained_a_turned_gaze_moves_no_head(redirector: STEDFlow) -> None:
+    encoding = encoded(redirector)
+    with torch.no_grad():
+        flow = redirector.decode_parts(redirector.rotate(encoding, {"gaze": torch.full((4, 2), 0.4)})).parts["flow"]
+        turned = redirector.decode_parts(redirector.rotate(encoding, {"head": torch.full((4, 2), 0.4)})).parts["flow"]
+    assert flow.abs().max() == 0
+    assert turned.abs().max() > 0.02
+
+
+def test_a_gradient_reaches_every_parameter(redirector: STEDFlow) -> None:
+    batch = random_batch()
+    encoding = redirector.encode(batch["image_a"])
+    targets = {"gaze": torch.full((4, 2), 0.3), "head": torch.full((4, 2), -0.3)}
+    for part in (redirector.decoder.fine.out, redirector.decoder.coarse):
+        torch.nn.init.normal_(part.weight, std=0.1)  # they start at zero and let nothing through yet
+    decoded = redirector.decode_parts(redirector.rotate(encoding, targets))
+    (decoded.image.square().mean() + sum(value.square().mean() for value in encoding.conditions.values())).backward()
+    without = [name for name, p in redirector.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
