@@ -93,7 +93,8 @@ def _say_other_settings(config: Config, path: Path) -> None:
         made |= parse_json(made.get("options", "{}"))
     except (TypeError, ValueError):  # not one of ours, and so none to compare
         return
-    made = {"look": "drawn", "group_size": 1, "framing": "exact", "still_heads": 0.0} | made  # which goes without saying
+    unsaid = {"look": "drawn", "group_size": 1, "framing": "exact", "still_heads": 0.0}
+    made = unsaid | made
     own = LOOKS[config.synthetic_look]
     wanted = {
         "persons": config.synthetic_persons,

@@ -19,7 +19,7 @@ from preprocess.synthetic.domains import DOMAINS, draw_pose
 from preprocess.synthetic.drawn.head import Person, build_person
 from preprocess.synthetic.drawn.person import draw_identity, without_extras
 from preprocess.synthetic.drawn.render import render
-from preprocess.synthetic.samples import LOOKS, Style, render_person
+from preprocess.synthetic.samples import LOOKS, Style, draw_scenes, render_person
 from preprocess.synthetic.scene import (
     Scene,
     direction_to_pitchyaw,
@@ -273,6 +273,49 @@ def test_drawn_poses_keep_the_eyes_in_their_sockets():
         assert np.all(np.abs(poses[:, 0] - poses[:, 1]) < np.deg2rad([22, 32]))
 
 
+def scenes_in_groups(still_heads: float, samples: int = 12) -> list[list[Scene]]:
+    """Groups of three scenes of one person."""
+    scenes = list(draw_scenes([0, 0, 7], 0, samples, Style("drawn", 0.2, 3, "exact", still_heads)))
+    return [scenes[i : i + 3] for i in range(0, samples, 3)]
+
+
+def test_without_still_heads_a_groups_poses_are_those_of_their_own_streams():
+    """As they were before there were still heads: pose, then noise, from (seed, file, person, sample, stream)."""
+    for number, group in enumerate(scenes_in_groups(0.0)):
+        for i in (1, 2):
+            rng = np.random.default_rng([0, 0, 7, 3 * number + i + 1, 2])
+            gaze, head = draw_pose(rng, DOMAINS[0])
+            assert (group[i].gaze, group[i].head) == (tuple(gaze), tuple(head))
+            assert group[i].noise_seed == int(rng.integers(2**31))
+
+
+def test_with_still_heads_alone_a_group_differs_in_gaze_and_noise():
+    for still, free in zip(scenes_in_groups(1.0), scenes_in_groups(0.0), strict=True):
+        assert still[0] == free[0]
+        assert len({scene.head for scene in still}) == 1 and len({scene.gaze for scene in still}) == 3
+        for one, other in zip(still, free, strict=True):
+            assert np.allclose(np.subtract(one.gaze, one.head), np.subtract(other.gaze, other.head))  # eyes in sockets
+            assert one == replace(other, gaze=one.gaze, head=one.head)
+
+
+def test_half_of_the_heads_stand_still():
+    heads = [len({scene.head for scene in group[1:]} - {group[0].head}) for group in scenes_in_groups(0.5, 300)]
+    assert 70 < sum(heads) < 130
+
+
+def test_labels_of_still_heads_are_exact(person: Person, monkeypatch: pytest.MonkeyPatch):
+    drawn = [scene for group in scenes_in_groups(1.0, 60) for scene in group[1:]]
+    ahead = [s for s in drawn if np.all(np.abs(np.subtract(s.gaze, s.head)) < np.deg2rad(20)) and abs(s.head[1]) < 0.35]
+    assert len(ahead) > 10
+    scenes = [Scene(scene.gaze, scene.head, lid_open=5.0, glint=0.0, ambient=1.0) for scene in ahead[:10]]
+    assert np.mean(list(pupil_errors(iter(scenes), person, monkeypatch))) < 0.25
+    style = Style("drawn", 0.2, 3, "exact", 1.0)
+    labels = render_person(0, 0, 7, 6, 64, style)[1]
+    for row, scene in zip(labels, draw_scenes([0, 0, 7], 0, 6, style), strict=True):
+        assert np.allclose(row[:4], [*scene.gaze, *scene.head], atol=1e-6)
+    assert np.array_equal(labels[:3, 2:4], labels[[0, 0, 0], 2:4])
+
+
 def test_existing_output_is_refused_and_kept(written: Path, capsys: pytest.CaptureFixture):
     before = (written / "GazeCapture_64.h5").read_bytes()
     assert main(["synthetic", "--out", str(written), *SMALL]) == 2
@@ -289,6 +332,8 @@ def test_existing_output_is_refused_and_kept(written: Path, capsys: pytest.Captu
         ("--variation", "wild", "calm or full"),
         ("--workers", "0", "at least 1"),
         ("--seed", "-1", "0 or more"),
+        ("--still-heads", "1.5", "a share from 0 to 1"),
+        ("--still-heads", "0.5", "0 without groups"),
     ],
 )
 def test_bad_arguments_name_flag_found_and_expected(
@@ -333,13 +378,15 @@ def test_an_embedded_data_set_is_made_and_known_by_its_look_groups_and_framing(
     monkeypatch.setattr(synthetic, "cpus", lambda: 1)  # processes of their own would not know this look
     path = tmp_path / "GazeCapture_64.h5"
     small = {"gazecapture_file": str(path), "synthetic_persons": 6, "synthetic_samples": 3}
-    rendered = Config(synthetic_data=True, synthetic_look="rendered", **small)
+    rendered = Config(synthetic_data=True, synthetic_look="rendered", synthetic_still_heads=1.0, **small)
     sources.make_missing_data(rendered)
     with h5py.File(path) as file:
         assert {name: file.attrs[name] for name in ("look", "group_size", "framing")} == {
             "look": "rendered", "group_size": 2, "framing": "detected",
         }  # fmt: skip
-        assert file["00000/group"][()].tolist() == [0, 0, 1]
+        assert file["00000/group"][()].tolist() == [0, 0, 1] and file.attrs["still_heads"] == 1.0
+        heads = file["00000/labels"][:, 2:4]
+        assert np.allclose(heads[0], heads[1]) and not np.allclose(heads[0], heads[2], atol=1e-3)
     capsys.readouterr()
     for own in ({}, {"synthetic_group_size": 2, "synthetic_framing": "detected"}):
         sources.make_missing_data(rendered.model_copy(update=own))
@@ -359,6 +406,8 @@ def test_a_file_that_does_not_say_its_look_is_of_drawn_faces(
     sources.make_missing_data(config.model_copy(update=explicit))
     assert "was made with" not in capsys.readouterr().out
     monkeypatch.setitem(LOOKS, "rendered", replace(LOOKS["drawn"], group_size=6))
+    sources.make_missing_data(config.model_copy(update={"synthetic_still_heads": 0.5, "synthetic_group_size": 1}))
+    assert "was made with synthetic_still_heads 0.0, not 0.5; it is used" in capsys.readouterr().out
     sources.make_missing_data(config.model_copy(update={"synthetic_look": "rendered"}))
     said = "was made with synthetic_look drawn, not rendered, synthetic_group_size 1, not 6; it is used as it is"
     assert said in capsys.readouterr().out

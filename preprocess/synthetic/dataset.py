@@ -120,6 +120,7 @@ def _check(
     framing: str | None,
     still_heads: float,
 ) -> None:
+    in_groups = (group_size or LOOKS[look].group_size) > 1 if look in LOOKS else True
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
         (samples >= 1, "samples", samples, "at least 1"),
@@ -132,6 +133,7 @@ def _check(
         (group_size is None or group_size >= 1, "group-size", group_size, "at least 1"),
         (framing is None or framing in FRAMINGS, "framing", repr(framing), " or ".join(FRAMINGS)),
         (0 <= still_heads <= 1, "still-heads", still_heads, "a share from 0 to 1"),
+        (in_groups or not still_heads, "still-heads", still_heads, "0 without groups (--group-size 2 or more)"),
     )
     problems = [f"--{flag}: found {found}, expected {expected}" for fine, flag, found, expected in rules if not fine]
     if problems:

@@ -25,7 +25,8 @@ class Style:
     """How pictures are made, the same for a whole data set.
 
     variation: of light and background, 0 to 1.  group_size: samples in turn that differ in gaze and head alone.
-    framing: of FRAMINGS.  still_heads: share of a group's samples that keep the head of its first, and turn the eyes alone.
+    framing: of FRAMINGS.
+    still_heads: share of a group's samples that keep the head of its first, and turn the eyes alone.
     """
 
     look: str
