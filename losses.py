@@ -58,9 +58,8 @@ def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
     apart = (here[:, :, None] + places[:, :, :, None, None]).square().sum(1)  # places are left, up
     weight = torch.exp(-apart / (2 * EYE_RADIUS**2)).amax(dim=1, keepdim=True)
     wrong = at_least_float32(image_hat) - image
-    total = (weight * wrong.abs()).sum()
-    total = total + (weight[..., 1:] * wrong.diff(dim=-1).abs()).sum() + (weight[..., 1:, :] * wrong.diff(dim=-2).abs()).sum()
-    return total / (3 * weight.sum())
+    across, down = weight[..., 1:] * wrong.diff(dim=-1).abs(), weight[..., 1:, :] * wrong.diff(dim=-2).abs()
+    return ((weight * wrong.abs()).sum() + across.sum() + down.sum()) / (3 * weight.sum())
 
 
 def total_variation(maps: Tensor) -> Tensor:

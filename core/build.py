@@ -35,7 +35,7 @@ from models.st_ed_flow import STEDFlow
 
 
 def build_redirector(config: Config) -> Redirector:
-    """ST-ED or ReDirTrans, what is trained with random weights drawn from the seed.
+    """One of the redirectors, what is trained with random weights drawn from the seed.
 
     Raises UserError if the frozen parts of redirtrans-gan cannot be loaded.
     """
@@ -216,30 +216,32 @@ def build_perceptual_metric(config: Config) -> nn.Module | None:
 
 
 def loss_weights(config: Config) -> dict[str, float]:
-    """Term -> weight; the terms carry their TensorBoard names."""
-    return {
-        "l1": config.coeff_l1_loss,
-        "l2": config.coeff_l2_loss,
-        "gradient": config.coeff_gradient_loss,
-        "eyes": config.coeff_eye_loss,
-        "warp": config.coeff_warp_loss,
-        "paint": config.coeff_paint_loss,
-        "mask": config.coeff_mask_loss,
-        "flow": config.coeff_flow_loss,
-        "lpips": config.coeff_lpips_loss,
-        "identity": config.coeff_identity_loss,
-        "latent": config.coeff_latent_loss,
-        "delta": config.coeff_delta_loss,
-        "gaze_a": config.coeff_gaze_loss,
-        "head_a": config.coeff_gaze_loss,
-        "generator": config.coeff_discriminator_loss,
-        "embedding_consistency": config.coeff_embedding_consistency_loss,
-        "embedding_disentangle": config.coeff_disentangle_embedding_loss,
-        "label_disentangle": config.coeff_disentangle_pseudo_label_loss,
-        "redirection_feature_loss": config.coeff_redirection_feature_loss,
-        "gaze_redirection": config.coeff_redirection_gaze_loss,
-        "head_redirection": config.coeff_redirection_gaze_loss,
+    """Term -> weight; the terms carry their TensorBoard names. Those of other redirectors have none."""
+    keys = {
+        "l1": "coeff_l1_loss",
+        "l2": "coeff_l2_loss",
+        "gradient": "coeff_gradient_loss",
+        "eyes": "coeff_eye_loss",
+        "warp": "coeff_warp_loss",
+        "paint": "coeff_paint_loss",
+        "mask": "coeff_mask_loss",
+        "flow": "coeff_flow_loss",
+        "lpips": "coeff_lpips_loss",
+        "identity": "coeff_identity_loss",
+        "latent": "coeff_latent_loss",
+        "delta": "coeff_delta_loss",
+        "gaze_a": "coeff_gaze_loss",
+        "head_a": "coeff_gaze_loss",
+        "generator": "coeff_discriminator_loss",
+        "embedding_consistency": "coeff_embedding_consistency_loss",
+        "embedding_disentangle": "coeff_disentangle_embedding_loss",
+        "label_disentangle": "coeff_disentangle_pseudo_label_loss",
+        "redirection_feature_loss": "coeff_redirection_feature_loss",
+        "gaze_redirection": "coeff_redirection_gaze_loss",
+        "head_redirection": "coeff_redirection_gaze_loss",
     }
+    ignored = ignored_by(config.redirector)
+    return {term: 0.0 if key in ignored else getattr(config, key) for term, key in keys.items()}
 
 
 def build_arcface(config: Config) -> ArcFace | None:

@@ -42,6 +42,7 @@ _aligned = partial(setting, group="aligned faces", decides="weights", of=GAN, co
 _model = partial(setting, group="model", decides="weights", commands=REDIRECT)
 _pretrained = partial(setting, group="model", decides="weights", of=GAN, commands=TRAIN)
 _patches = partial(setting, group="model", decides="weights", of=PATCHES, commands=REDIRECT)
+_decoder = partial(setting, group="model", decides="weights", of=DECODERS, commands=REDIRECT)
 _flow = partial(setting, group="losses", decides="weights", of=FLOW, commands=REDIRECT)
 _loss = partial(setting, group="losses", decides="weights", commands=REDIRECT)
 _training = partial(setting, group="training", decides="weights", commands=REDIRECT)
@@ -100,9 +101,7 @@ class Config(BaseModel):
     synthetic_framing: Literal["", "exact", "detected"] = _embedded(
         "", "detected: patches lie as detected landmarks place them; empty: the look's own"
     )
-    synthetic_still_heads: float = _embedded(
-        0.0, "share of a group's images that keep the head of its first, and turn the eyes alone", ge=0, le=1
-    )
+    synthetic_still_heads: float = _embedded(0.0, "share of a group's images whose head is its first's", ge=0, le=1)
 
     # Aligned faces, for redirtrans-gan
     gazecapture_aligned_file: str = _aligned(
@@ -143,8 +142,8 @@ class Config(BaseModel):
     densenet_blocks: Count = _patches(5, "dense blocks in the encoder and in the decoder")
     growth_rate: Count = _patches(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _patches(0, "hidden width of the embedding head; 0: its input's, as published")
-    output_init_gain: Positive = _patches(1.0, "scale of the decoder's last layer before training; 1: as published", of=DECODERS)
-    carry_colour: bool = _patches(False, "add the source's mean colour to the decoder's image; not published", of=DECODERS)
+    output_init_gain: Positive = _decoder(1.0, "scale of the decoder's last layer before training; 1: as published")
+    carry_colour: bool = _decoder(False, "add the source's mean colour to the decoder's image; not published")
     flow_width: Count = _patches(16, "channels of the decoder of flow, mask and paint at full size", of=FLOW)
     size_0d_unit: Count = _patches(512, "size of the appearance embedding")
     num_1d_units: Natural = _patches(16, "extraneous factors of one angle")

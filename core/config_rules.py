@@ -6,10 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config_default import Config, is_set
-
-_WEIGHTS = [key for key in Config.model_fields if key.startswith("coeff_")]
-
+from core.config_default import Config, ignored_by, is_set
 
 _SAME_IN_ALL_VARIANTS = {"redirected_file", "estimator_num_labeled_samples", "estimator_test_interval"}
 
@@ -41,6 +38,8 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
     compact = {which for which in ("gazenet", "eval_gazenet") if getattr(c, f"{which}_backbone").startswith("compact")}
     batch_of_one = "is 1, but the compact networks normalise over the images of a batch; set 2 or more."
     shares_batch = c.estimator_real_share is not None and is_set(c.redirected_file) and not c.evaluate_only
+    one_by_one = c.synthetic_group_size == 1 or (c.synthetic_group_size is None and c.synthetic_look == "drawn")
+    weights = [key for key in Config.model_fields.keys() - ignored_by(c.redirector) if key.startswith("coeff_")]
     no_mixing = "but use_mixing is false; set use_mixing to true, or the weight to 0."
     rules: list[tuple[str, str, bool, str]] = [  # key, the other keys it depends on, broken?, problem
         ("save_path", "", not is_set(c.save_path), "names no folder; set the run's, e.g. runs/mine."),
@@ -60,6 +59,11 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          "is true, but load_step is 0; set load_step to the step of the checkpoint to evaluate."),
         ("semi_supervised", "num_labeled_samples", c.semi_supervised and c.num_labeled_samples == 0,
          "is true, but num_labeled_samples is 0; set it to the number of labelled images, e.g. 5000."),
+        ("redirect_to_labels", "semi_supervised", c.redirect_to_labels and c.semi_supervised,
+         "is true, but with semi_supervised targets have no labels; set it to false."),
+        ("synthetic_still_heads", "synthetic_data synthetic_look synthetic_group_size",
+         c.synthetic_data and c.synthetic_still_heads > 0 and one_by_one,
+         f"is {c.synthetic_still_heads:g}, but samples come one by one; set synthetic_group_size, e.g. 5."),
         ("coeff_disentangle_embedding_loss", "use_mixing",
          c.coeff_disentangle_embedding_loss > 0 and not c.use_mixing,
          f"is {c.coeff_disentangle_embedding_loss:g}, {no_mixing}"),
@@ -87,7 +91,7 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          shares_batch and c.redirected_use != "both",
          (f"shares a batch among real and redirected images, but redirected_use is {c.redirected_use}; set it to both,"
           " or estimator_real_share to null.")),
-        ("coeff_l1_loss", "skip_training", training and not any(getattr(c, key) for key in _WEIGHTS),
+        ("coeff_l1_loss", "skip_training redirector", training and not any(getattr(c, key) for key in weights),
          "and every other weight are 0, so nothing would be learned; set at least one."),
         ("size_0d_unit", "num_1d_units size_1d_unit num_2d_units size_2d_unit densenet_blocks image_size redirector",
          side >= 2 and embedding < side**2 and not is_gan,

@@ -7,6 +7,7 @@
 |---|---|
 | l1, l2, lpips, identity | x^_b is the target: pixels, perception, ArcFace |
 | gradient | neighbouring pixels of x^_b differ as those of the target |
+| eyes | l1 and gradient again, where the target's head has its eyes |
 | warp, paint | the warped source alone, the paint alone are the target |
 | mask, flow | little is painted; the flow is smooth |
 | gaze_a, head_a | c is the label |
@@ -50,6 +51,7 @@ class Objective:
     semi_supervised: only the source has labels.
     relabeled: the labels are what the estimator sees in the inversions, which the edits start from.
     needs_image: the adversary looks at images, so that one is decoded whatever the terms.
+    to_labels: gaze and head of x^_b are the target's labels, in place of its conditions; not if semi_supervised.
     """
 
     weights: Mapping[str, float]
@@ -84,7 +86,7 @@ class Objective:
         decoded = redirector.decode_parts(encoding) if self._wants_image() else None
         redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
         if decoded is not None:
-            terms |= self._image_terms(decoded.image, batch) | self._part_terms(decoded, batch)
+            terms |= self._image_terms(decoded.image, b, batch) | self._part_terms(decoded, batch)
         terms |= self._label_terms(a, b, batch)
         if self.has("embedding_consistency"):
             canonical = [flat_embeddings(redirector.canonical(encoding)) for encoding in (a, b)]
@@ -106,7 +108,7 @@ class Objective:
         of_images = self.weights.keys() - OF_CODES - {"generator"}
         return self.has(*of_images) or (self.needs_image and self.has("generator"))
 
-    def _image_terms(self, image_hat: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _image_terms(self, image_hat: Tensor, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the redirected image has to share with the target: pixels, perception, identity."""
         image_b, terms = batch["image_b"], dict[str, Tensor]()
         if self.has("l1"):
@@ -116,7 +118,8 @@ class Objective:
         if self.has("gradient"):
             terms["gradient"] = losses.gradient(image_hat, image_b)
         if self.has("eyes"):
-            terms["eyes"] = losses.around_eyes(image_hat, image_b, batch["head_b"])
+            head = b.conditions["head"].detach() if self.semi_supervised else batch["head_b"]
+            terms["eyes"] = losses.around_eyes(image_hat, image_b, head)
         if self.has("lpips"):
             assert self.lpips is not None
             terms["lpips"] = self.lpips(image_hat, image_b).mean()

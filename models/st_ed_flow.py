@@ -16,7 +16,6 @@ an edit of the gaze alone moves no head.
 Ideas: view synthesis by appearance flow (ECCV 2016), DeepWarp (ECCV 2016), first-order motion (NeurIPS 2019).
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -129,8 +128,8 @@ class FineNet(nn.Module):
         self.narrow = nn.ModuleList([nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1), nn.Conv2d(2 * w, w, 1)])
         self.up = nn.ModuleList([_Layer(6 * w, 3 * w), _Layer(4 * w, 2 * w), _Layer(2 * w, w)])
         self.out = nn.Conv2d(w, 10, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, warped: Tensor, mirrored: Tensor, flow: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, skips = torch.cat((warped, mirrored, flow), dim=1), []
@@ -157,9 +156,9 @@ class _Layer(nn.Module):
 
 
 def turned(encoding: Encoding, names: list[str]) -> Tensor:
-    """How far conditions are from the source's own: (B, 1, 1, 1), 0 where they are equal, towards 1 from 5 degrees on."""
-    far = sum((encoding.conditions[n] - encoding.remainder[f"own_{n}"]).detach().square().sum(1) for n in names)
-    return (1 - torch.exp(-far / SMALL_TURN**2))[:, None, None, None]
+    """How far conditions are from the source's own: (B, 1, 1, 1), 0 where they are equal, 1 from about 5 degrees on."""
+    far = torch.cat([encoding.conditions[name] - encoding.remainder[f"own_{name}"] for name in names], dim=1).detach()
+    return (1 - torch.exp(-far.square().sum(dim=1) / SMALL_TURN**2))[:, None, None, None]
 
 
 def reduced(image: Tensor, side: int) -> Tensor:

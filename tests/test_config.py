@@ -50,8 +50,8 @@ NEW_DEFAULTS: dict[str, Any] = {
     "image_size": 128, "gazecapture_split": "gazecapture_split.json", "gazecapture_is_bgr": None,
     "mpiigaze_is_bgr": None, "columbia_is_bgr": None, "eyediap_is_bgr": None, "mirror_augmentation": False,
     "synthetic_data": False, "synthetic_persons": 48, "synthetic_samples": 150, "synthetic_variation": "calm",
-    "synthetic_look": "drawn", "synthetic_group_size": None, "synthetic_framing": "", "pairs_within_group": 0.0,
-    "eval_pairs_within_group": False,
+    "synthetic_look": "drawn", "synthetic_group_size": None, "synthetic_framing": "", "synthetic_still_heads": 0.0,
+    "pairs_within_group": 0.0, "eval_pairs_within_group": False,
     "device": "auto", "precision": "float32", "compile": False, "num_threads": 0, "seed": 0, "resume": True,
     "fc_embedding_width": 0, "carry_colour": False, "output_init_gain": 1.0,
     "discriminator_width": 64, "discriminator_warmup_steps": 20000,
@@ -71,7 +71,9 @@ NEW_DEFAULTS: dict[str, Any] = {
     "checkpoint_generator": False,
     "e4e_weights": ".", "stylegan2_weights": ".", "arcface_weights": ".", "train_missing_pair": False,
     "pair_num_steps": 2400, "coeff_l2_loss": 0.0, "coeff_lpips_loss": 0.0, "coeff_identity_loss": 0.0,
-    "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0,
+    "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0, "flow_width": 16, "coeff_gradient_loss": 0.0,
+    "coeff_eye_loss": 0.0, "coeff_warp_loss": 0.0, "coeff_paint_loss": 0.0, "coeff_mask_loss": 0.0,
+    "coeff_flow_loss": 0.0, "redirect_to_labels": False,
     "augmentation_labels": (), "augmentation_seeds": (0,),
     "augmentation_variants": {"real and redirected": {}},
 }  # fmt: skip
@@ -97,6 +99,7 @@ PUBLISHED_FILES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 COMPACT = {"eval_gazenet_backbone": "compact-residual", "estimator_batch_size": 1}
+NO_WEIGHTS = {key: 0 for key in Config.model_fields if key.startswith("coeff_")}
 USABLE = {"save_path": "runs/test", "gazecapture_file": "data/some.h5", "num_2d_units": 2}
 
 
@@ -195,12 +198,17 @@ def test_the_experiment_fixes_what_its_figures_depend_on_and_nothing_more() -> N
 
 
 def test_a_redirector_ignores_what_is_of_others() -> None:
-    st_ed, redirtrans, gan = (ignored_by(name) for name in ("st-ed", "redirtrans", "redirtrans-gan"))
+    names = ("st-ed", "st-ed-flow", "redirtrans", "redirtrans-gan")
+    st_ed, flow, redirtrans, gan = (ignored_by(name) for name in names)
     assert st_ed - redirtrans == {"projector_width", "deprojector_width"} and redirtrans < st_ed
     assert {"e4e_weights", "face_size", "pair_num_steps", "coeff_latent_loss"} <= redirtrans
     assert {"growth_rate", "discriminator_width", "carry_colour", "mirror_augmentation"} <= gan
-    assert not gan & redirtrans
-    assert not (st_ed | gan) & {"image_size", "batch_size", "coeff_l2_loss", "redirected_file"}
+    parts = {"flow_width", "coeff_warp_loss", "coeff_paint_loss", "coeff_mask_loss", "coeff_flow_loss"}
+    assert gan & redirtrans == st_ed - flow == parts
+    assert flow - st_ed == {"carry_colour", "output_init_gain"}
+    assert "coeff_eye_loss" in gan
+    assert not (st_ed | flow | gan) & {"image_size", "batch_size", "coeff_l2_loss", "coeff_gradient_loss"}
+    assert not (st_ed | flow | gan) & {"redirected_file", "redirect_to_labels"}
 
 
 def test_a_command_leaves_out_what_it_does_not_read() -> None:
@@ -413,6 +421,13 @@ def test_no_config_file_at_all_is_told_what_to_do() -> None:
         ({"gazecapture_file": "", "synthetic_data": True}, "synthetic_data", "set gazecapture_file"),
         ({"skip_training": True}, "skip_training", "is true, but load_step is 0"),
         ({"semi_supervised": True}, "semi_supervised", "is true, but num_labeled_samples is 0"),
+        ({"semi_supervised": True, "num_labeled_samples": 9, "redirect_to_labels": True}, "redirect_to_labels",
+         "with semi_supervised targets have no labels"),
+        ({"synthetic_data": True, "synthetic_still_heads": 0.5}, "synthetic_still_heads",
+         "is 0.5, but samples come one by one; set synthetic_group_size"),
+        ({"synthetic_data": True, "synthetic_still_heads": 0.5, "synthetic_look": "rendered",
+          "synthetic_group_size": 1}, "synthetic_still_heads", "come one by one"),
+        (NO_WEIGHTS | {"coeff_warp_loss": 1}, "coeff_l1_loss", "nothing would be"),  # st-ed makes no warp
         ({"coeff_disentangle_embedding_loss": 2, "use_mixing": False}, "coeff_disentangle_embedding_loss",
          "is 2, but use_mixing is false"),
         ({"coeff_disentangle_pseudo_label_loss": 0.5, "use_mixing": False},
@@ -421,7 +436,7 @@ def test_no_config_file_at_all_is_told_what_to_do() -> None:
          "is 11, more than num_training_steps"),
         ({"gazenet_savepath": "x/y", "eval_gazenet_savepath": "x//y/", "eval_gazenet_backbone": "vgg16"},
          "eval_gazenet_savepath", "an estimator that took part in training must not judge"),
-        ({key: 0 for key in Config.model_fields if key.startswith("coeff_")}, "coeff_l1_loss", "nothing would be"),
+        (NO_WEIGHTS, "coeff_l1_loss", "nothing would be"),
         ({"densenet_blocks": 1, "size_0d_unit": 8}, "size_0d_unit", "fewer than the 32 x 32 innermost map"),
         ({"gazenet_savepath": "runs//test"}, "save_path", "is gazenet_savepath, too"),
         ({"gazenet_backbone": "resnet50", "coeff_redirection_feature_loss": 2}, "coeff_redirection_feature_loss",
@@ -453,6 +468,10 @@ def test_contradictions_are_found(settings: dict[str, Any], key: str, fragment: 
         {"estimator_batch_size": 1, "train_missing_estimators": True},  # of vgg16 and resnet50
         {"gazenet_backbone": "resnet50", "coeff_redirection_feature_loss": 2, "skip_training": True, "load_step": 1},
         {"estimator_real_share": 0.5, "redirected_use": "real"},  # there is no redirected data set
+        NO_WEIGHTS | {"coeff_warp_loss": 1, "redirector": "st-ed-flow"},
+        {"synthetic_data": True, "synthetic_still_heads": 0.5, "synthetic_group_size": 5},
+        {"synthetic_data": True, "synthetic_still_heads": 0.5, "synthetic_look": "rendered"},  # in groups of its own
+        {"synthetic_still_heads": 0.5},  # no data set is made
         {"estimator_real_share": 0.5, "redirected_use": "real", "redirected_file": "r.h5", "evaluate_only": True},
     ],
 )

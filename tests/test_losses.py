@@ -12,6 +12,56 @@ def test_l1_is_the_mean_absolute_difference() -> None:
     assert losses.l1(torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0.0, 0.0, 0.0])).item() == pytest.approx(2 / 3)
 
 
+def test_gradient_compares_neighbours_across_and_down_and_sees_no_light() -> None:
+    image_hat = torch.tensor([[[[0.0, 1.0], [3.0, 6.0]]]])
+    image = torch.zeros(1, 1, 2, 2)
+    assert losses.gradient(image_hat, image).item() == pytest.approx((1 + 3) / 2 + (3 + 5) / 2)
+    assert losses.gradient(image_hat, image_hat + 0.7).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_of_several_images_the_nearest_counts_at_each_pixel() -> None:
+    image = torch.zeros(1, 3, 1, 2)
+    first = torch.tensor([[[[0.0, 2.0]], [[0.0, 2.0]], [[3.0, 2.0]]]])  # means over the colours: 1, 2
+    second = torch.tensor([[[[2.0, -1.5]], [[2.0, -1.5]], [[2.0, 1.5]]]])  # 2, 1.5
+    assert losses.nearest_l1((first, second), image).item() == pytest.approx((1 + 1.5) / 2)
+
+
+def test_a_mirrored_pixel_costs_a_fifth_of_a_painted_one() -> None:
+    shares = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    assert losses.not_carried(shares).item() == pytest.approx(0.2 + 0.2 * 0.3)
+
+
+def test_total_variation_is_of_neighbours_across_and_down() -> None:
+    assert losses.total_variation(torch.tensor([[[[0.0, 1.0], [3.0, 6.0]]]])).item() == pytest.approx(2 + 4)
+
+
+def test_around_eyes_adds_an_error_and_its_slope() -> None:
+    """Straight ahead the eyes lie alike left and right, so that a ramp of 0.01 a column errs there as in the middle."""
+    image, ahead = torch.zeros(2, 3, 64, 64), torch.zeros(2, 2)
+    ramp = (0.01 * torch.arange(64.0)).expand(2, 3, 64, 64)
+    assert losses.around_eyes(image + 0.3, image, ahead).item() == pytest.approx(0.3, rel=1e-4)
+    assert losses.around_eyes(ramp, image, ahead).item() == pytest.approx(0.01 * 31.5 + 0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "column"),
+    [  # an eye of a head straight ahead is 0.42 to the side of the middle and 0.39 above, of half a patch of 32 pixels
+        ((0.0, 0.0), 31.5 - 0.39 * 32, 31.5 - 0.42 * 32),
+        ((0.0, 1.0), 31.5 - 0.39 * 32, 31.5 - 0.42 * math.cos(1.0) * 32),
+        ((0.8, 0.0), 31.5 - 0.39 * math.cos(0.8) * 32, 31.5 - 0.42 * 32),
+    ],
+)
+def test_around_eyes_looks_where_a_turned_head_has_them(head: tuple[float, float], row: float, column: float) -> None:
+    wrong = torch.ones(1, 3, 64, 64, requires_grad=True)
+    losses.around_eyes(wrong, torch.zeros(1, 3, 64, 64), torch.tensor([head])).backward()
+    assert wrong.grad is not None
+    weight = wrong.grad[0, 0]  # of a pixel: nothing has a slope here
+    found = divmod(int(weight[:, :32].argmax()), 32)
+    assert found == pytest.approx((row, column), abs=0.75)
+    assert torch.allclose(weight, weight.flip(1), atol=1e-6)  # the other eye
+    assert weight[-8:].max() < 0.01 * weight.max()
+
+
 def test_angle_is_in_degrees() -> None:
     assert losses.angle(torch.tensor([[0.0, 0.1]]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(
         math.degrees(0.1), rel=1e-5
