@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from core.files import atomic_write, taken_apart
 from utils import load_state, read_torch_file
 
 FORMAT_VERSION = 1
+_REMEDY = "Use the configuration that it was trained with, or another save_path."
 
 
 def checkpoint_path(run_folder: Path, step: int) -> Path:
@@ -49,29 +51,45 @@ def save_checkpoint(
     return path
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a published checkpoint or one of ours holds, by name. Raises UserError if it is none, or of later code."""
+    content = read_torch_file(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a dictionary by name, found {type(content).__name__}. Not a redirector.")
+    with taken_apart(path, _REMEDY):
+        if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+            raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
+    return content
+
+
 def load_checkpoint(
     path: Path,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
 ) -> dict[str, object]:
-    """Load a published checkpoint or one of ours; returns its other entries (step, config, ...).
+    """`take_over` of what `read_checkpoint` reads."""
+    return take_over(read_checkpoint(path), path, modules, optimizers)
+
+
+def take_over(
+    content: Mapping[str, Any],
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
+) -> dict[str, object]:
+    """Load what a checkpoint holds; returns its other entries (step, config, ...).
 
     optimizers: restored where the file has them; the published files do not, and then
     `optimizers` is missing in what is returned, so that the caller can say so.
     Raises UserError that names the file, the entry and the keys.
     """
-    content = read_torch_file(path)
-    if not isinstance(content, dict) or not set(modules) <= content.keys():
-        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
+    if not set(modules) <= content.keys():
+        found = ", ".join(map(str, list(content)[:5]))
         raise UserError(f"{path}: expected the entries {', '.join(modules)}, found {found}. Not a redirector.")
-    remedy = "Use the configuration that it was trained with, or another save_path."
-    with taken_apart(path, remedy):
-        if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-            raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
     for name, module in modules.items():
-        load_state(module, content[name], f"{path}, entry '{name}'", remedy)
+        load_state(module, content[name], f"{path}, entry '{name}'", _REMEDY)
     for name, optimizer in (optimizers or {}).items():
         if "optimizers" in content:
-            with taken_apart(f"{path}, entry 'optimizers'", remedy):
+            with taken_apart(f"{path}, entry 'optimizers'", _REMEDY):
                 optimizer.load_state_dict(content["optimizers"][name])
     return {name: value for name, value in content.items() if name not in modules}

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import nn
 from torch.optim import Optimizer
 
-from checkpoints_manager import checkpoint_path, load_checkpoint, saved_steps
+from checkpoints_manager import checkpoint_path, read_checkpoint, saved_steps, take_over
 from core.command import UserError
-from core.config_default import Config
+from core.config_default import Config, ignored_by
 from core.facts import differences
 from core.files import taken_apart
 from core.record import settings_of
@@ -59,17 +59,27 @@ def restore(
     frozen: key -> sha256 of the frozen files that the redirector is built around.
     Raises UserError if it does not fit.
     """
-    stored = load_checkpoint(path, modules, optimizers)
-    with taken_apart(path, "Start from another checkpoint (load_step), or choose another save_path."):
-        colour = settings_of(stored).get("carry_colour", False)
-        if colour != config.carry_colour:  # no weight tells
-            raise UserError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
+    remedy = "Start from another checkpoint (load_step), or choose another save_path."
+    content = read_checkpoint(path)
+    with taken_apart(path, remedy):
+        _require_same_redirector(path, settings_of(content), config)
+    stored = take_over(content, path, modules, optimizers)
+    with taken_apart(path, remedy):
         _require_same_frozen(path, stored, frozen)
         step = int(str(stored.get("step", path.stem)))
     say(f"Loaded {path} (step {step}).")
     if optimizers is not None and "optimizers" not in stored:
         say("It holds no optimiser state: training goes on with fresh Adam moments.")
     return Start(step, stored)
+
+
+def _require_same_redirector(path: Path, before: Mapping[str, object], config: Config) -> None:
+    """Raises UserError if another one was trained; what a published checkpoint does not say, its weights tell."""
+    kind, colour = before.get("redirector", config.redirector), before.get("carry_colour", False)
+    if kind != config.redirector:
+        raise UserError(f"{path}: was trained with redirector {kind}. Set it so, or choose another save_path.")
+    if colour != config.carry_colour and "carry_colour" not in ignored_by(config.redirector):  # no weight tells
+        raise UserError(f"{path}: was trained with carry_colour {str(colour).lower()}. Set it so.")
 
 
 def _require_same_frozen(path: Path, stored: Mapping[str, object], now: Mapping[str, str]) -> None:
