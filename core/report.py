@@ -20,6 +20,7 @@ from utils import batch_to_device, image_grid, image_to_uint8, write_png, write_
 TILE = 128
 VIDEO_SIDE = 256
 COLUMNS = ("source", "target", "redirected", "all factors")
+PARTS = ("warp", "mirror", "paint", "shares")  # of the redirected image; shares of these three in red, green, blue
 WALK_YAWS_DEG = (-25, -12.5, 0, 12.5, 25)
 MEANINGS = {
     "gaze_redirection": "asked-for against measured gaze, degrees",
@@ -137,15 +138,19 @@ class Pictures:
         self.batch = batch_to_device({name: torch.stack([item[name] for item in items]) for name in items[0]}, device)
 
     @torch.no_grad()
-    def comparison(self, redirector: Redirector) -> Tensor:
-        """(P, 4, 3, S, S): source, target, gaze and head redirected to the target's labels, all factors."""
+    def comparison(self, redirector: Redirector) -> dict[str, Tensor]:
+        """Title -> (P, 3, S, S): source, target, gaze and head redirected to the target's labels, all factors; and of
+        what the third is made, where the redirector makes it of parts."""
         redirector.eval()
         batch = self.batch
         a, b = redirector.encode_pair(batch)
-        to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
-        to_all = redirector.rotate(a, b.conditions)
-        images = batch["image_a"], batch["image_b"], redirector.decode(to_labels), redirector.decode(to_all)
-        return torch.stack(images, dim=1)
+        to_labels = redirector.decode_parts(redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]}))
+        to_all = redirector.decode(redirector.rotate(a, b.conditions))
+        images = batch["image_a"], batch["image_b"], to_labels.image, to_all
+        parts = {name: to_labels.parts[name] for name in PARTS if name in to_labels.parts}
+        if "shares" in parts:
+            parts["shares"] = 2 * parts["shares"] - 1
+        return dict(zip(COLUMNS, images, strict=True)) | parts
 
     @torch.no_grad()
     def walk(self, redirector: Redirector, factor: str, angles: Tensor) -> Tensor:
@@ -155,7 +160,8 @@ class Pictures:
 
     def comparison_picture(self, redirector: Redirector) -> np.ndarray:
         """The comparison with a heading, (H, W, 3) uint8."""
-        return _headed(image_grid(_enlarged(self.comparison(redirector))), COLUMNS)
+        columns = self.comparison(redirector)
+        return _headed(image_grid(_enlarged(torch.stack(list(columns.values()), dim=1))), tuple(columns))
 
     def walk_picture(self, redirector: Redirector, factor: str) -> np.ndarray:
         """The source and five yaws of gaze or head side by side, with a heading."""
@@ -164,9 +170,9 @@ class Pictures:
         return _headed(image_grid(_enlarged(frames)), ("source", *(f"{factor} {yaw:+g}" for yaw in WALK_YAWS_DEG)))
 
     def write_samples(self, redirector: Redirector, folder: Path, walk_frames: int) -> None:
-        """`<folder>/<person>/` with the four PNGs and, if walk_frames, a video a factor."""
-        for person, row in zip(self.persons, self.comparison(redirector), strict=True):
-            for name, image in zip(COLUMNS, row, strict=True):
+        """`<folder>/<person>/` with a PNG a title of `comparison` and, if walk_frames, a video a factor."""
+        for name, images in self.comparison(redirector).items():
+            for person, image in zip(self.persons, images, strict=True):
                 path = folder / person / f"{name.replace(' ', '_')}.png"
                 write_png(path, image_to_uint8(image).permute(1, 2, 0).cpu().numpy())
         steered = [factor for factor in redirector.factors if factor.dof] if walk_frames else []

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from core.evaluator import Measurements, evaluate, measure, perturbations
-from core.report import Pictures, sample_pairs, write_report
+from core.report import COLUMNS, TILE, Pictures, sample_pairs, write_report
 from dataset import GazeDataset
-from tests.tiny import PoolEstimator, random_batch, tiny_redirector, write_dataset
+from tests.tiny import PoolEstimator, random_batch, tiny_flow, tiny_redirector, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,17 @@ def test_report_and_pictures_are_written(dataset: GazeDataset, tmp_path: Path) -
     pictures.write_samples(tiny_redirector(), tmp_path / "samples", walk_frames=4)
     names = {path.name for path in (tmp_path / "samples" / "00000").iterdir()}
     assert names >= {"source.png", "target.png", "redirected.png", "all_factors.png", "walk_gaze.mp4"}
+
+
+def test_a_grid_shows_the_parts_of_a_redirector_that_has_any(dataset: GazeDataset) -> None:
+    pictures, flow = Pictures(dataset, sample_pairs(dataset, 2, 0), torch.device("cpu")), tiny_flow()
+    assert pictures.comparison_picture(tiny_redirector()).shape[1] == len(COLUMNS) * TILE
+    shown = pictures.comparison(flow)
+    assert list(shown) == [*COLUMNS, "warp", "mirror", "paint", "shares"]
+    own, mirror, paint = (shown["shares"] / 2 + 0.5).split(1, dim=1)  # as colours in [-1, 1]
+    made = own * shown["warp"] + mirror * shown["mirror"] + paint * shown["paint"]
+    assert torch.allclose(made, shown["redirected"], atol=1e-5)
+    assert pictures.comparison_picture(flow).shape[1] == len(shown) * TILE
 
 
 def test_videos_are_h264_with_the_right_colours(dataset: GazeDataset, tmp_path: Path) -> None:
