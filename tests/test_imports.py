@@ -26,6 +26,7 @@ LEVEL_0 = {
     "core.runtime",
     "core.schedules",
     "core.tracking",
+    "models.flow",
     "models.geometry",
     "utils",
 }
