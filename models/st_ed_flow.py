@@ -1,19 +1,20 @@
-"""ST-ED with a decoder that carries the source's pixels: a flow, a mask and a paint in place of a picture.
+"""ST-ED with a decoder that carries the source's pixels, in place of one that paints a face from its embeddings.
 
-    image_hat = m * warp(source, flow) + (1 - m) * paint
+    image_hat = s1 * warp(source, flow) + s2 * warp(mirror image, mirror_flow) + s3 * paint        s1 + s2 + s3 = 1
 
 The encoder, its factors and their rotation are ST-ED's. What the decoder knows is in the encoding: the source itself,
-its own conditions and embeddings (its remainder), and the rotated ones. Read from the top:
+its own conditions and embeddings (the remainder), and the rotated ones. From the top:
 
-1. `style`   all embeddings, rotated and own, and how far each condition is turned: what every layer is scaled by
-2. `coarse`  at 8 px: free flow, depth and gate; flow = sigmoid(gate) x rigid(depth, head to head) + free
-3. `fine`    a U-Net that looks at the source, warped so, at 64 px: the rest of the flow, mask and paint
-4. sizes     flow, mask and paint are enlarged to the source's own size, and the source is warped there
+1. `encode`        the image as ST-ED encodes it, and what the decoder needs of the source besides
+2. `decode_parts`  flows, shares and paint at the networks' size, enlarged to the source's own, where it is then moved
+3. `FlowDecoder`   embeddings and conditions, new and own, to a style; the style to a coarse flow: a head that turns,
+                   and what a face does besides; then `FineNet`
+4. `FineNet`       a U-Net that looks at the source and its mirror image, moved so, and gives the rest: irises, lids,
+                   the shares, the paint
+5. `turned`        how far an edit goes. It scales every change: an edit of nothing is the source to the bit, and an
+                   edit of the gaze alone has no coarse flow
 
-Flow and mask are scaled by how far the conditions are turned, so that an edit of nothing is the source to the bit, and
-an edit of the gaze alone moves no head.
-
-Ideas: view synthesis by appearance flow (ECCV 2016), DeepWarp (ECCV 2016), first-order motion (NeurIPS 2019).
+Ideas: View Synthesis by Appearance Flow (ECCV 2016), DeepWarp (ECCV 2016), First Order Motion Model (NeurIPS 2019).
 """
 
 from dataclasses import replace
@@ -33,7 +34,7 @@ DEPTH = (0.38, 1.1, 0.2)  # of a head before training: in the middle, and what i
 
 
 class STEDFlow(Redirector):
-    """ST-ED's encoder, and a decoder of flow, mask and paint.
+    """ST-ED's encoder, and a decoder of flows, shares and paint.
 
     image_size: what the networks see. `encode` takes any multiple of it, and `decode` gives that size back.
     width: channels of the decoder at full size.
@@ -119,7 +120,7 @@ class FlowDecoder(nn.Module):
 
 
 class FineNet(nn.Module):
-    """The warped source to the rest of the flow, the mask and the paint: a small U-Net whose layers a style scales."""
+    """The warped source to the rest of both flows, the shares and the paint: a small U-Net whose layers a style scales."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
