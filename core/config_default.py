@@ -232,6 +232,7 @@ class Config(BaseModel):
     estimator_decay: Share = _estimator(0.5, "factor of its learning rate every estimator_decay_steps")
     estimator_decay_steps: Count = _estimator(50000, "steps between two decays of its learning rate")
     estimator_flip: bool = _estimator(False, "mirror half of an estimator's training images and their yaw labels")
+    estimator_vary_framing: bool = _estimator(False, "zoom and shift an estimator's training images a little")
     estimator_num_labeled_samples: Count = _estimator(50000, "labelled images an estimator is trained on, at most")
     estimator_real_share: float | None = _estimator(
         None,

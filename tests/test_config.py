@@ -58,7 +58,7 @@ NEW_DEFAULTS: dict[str, Any] = {
     "lr_schedule": "step", "lr_warmup_steps": 0, "gazenet_backbone": "vgg16",
     "eval_gazenet_backbone": "resnet50", "train_missing_estimators": False, "estimator_batch_size": 64,
     "estimator_learning_rate": 1e-4, "estimator_num_steps": 100000, "estimator_decay_steps": 50000,
-    "estimator_decay": 0.5, "estimator_lr_schedule": "step", "estimator_flip": False,
+    "estimator_decay": 0.5, "estimator_lr_schedule": "step", "estimator_flip": False, "estimator_vary_framing": False,
     "estimator_num_labeled_samples": 50000, "keep_checkpoints": 0, "num_sample_persons": 24,
     "walk_frames": 24, "eval_disentanglement": True, "lpips_weights": "", "allow_downloads": True,
     "estimator": "gazenet", "evaluate_only": False, "estimator_init": "imagenet", "estimator_test_interval": 5000,

@@ -196,7 +196,7 @@ def test_shoulders_turn_less_than_the_head(yaw: float):
 
 
 def test_shoulders_far_behind_the_face_are_not_before_it():
-    person, scene = bare(1), RenderedScene(head=(-0.55, -0.8))
+    person, scene = bare(2), RenderedScene(head=(-0.55, -0.8))
     view = view_of(person, scene)
     surface = see(person, person.vertices, person.triangles, view)
     corner = person.corner_vertex[surface.corners[:, surface.triangle]]

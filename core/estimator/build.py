@@ -56,6 +56,7 @@ def estimator_settings(config: Config, spec: EstimatorSpec) -> EstimatorSettings
         decay_steps=config.estimator_decay_steps,
         decay=config.estimator_decay,
         flip=config.estimator_flip,
+        vary_framing=config.estimator_vary_framing,
         # Of a redirected data set all is used: the number of labels was chosen when it was made.
         num_labeled_samples=config.estimator_num_labeled_samples if is_real else None,
         precision=config.precision,

@@ -61,6 +61,7 @@ class EstimatorSettings:
     init: what the weights start from, as the user named it.
     learning_rate: the highest.  decay, decay_steps: of lr_schedule 'step'.
     flip: mirror half of the images and their yaw labels.
+    vary_framing: zoom and shift each image, as in `core/estimator/variety.py`.
     num_labeled_samples: use at most so many, drawn over all persons; None for all.
     precision: of the network in training; it is always measured in float32.
     real_share: of each batch, of data that has redirected images, too; None for all of them mixed.
@@ -76,6 +77,7 @@ class EstimatorSettings:
     decay_steps: int = 50_000
     decay: float = 0.5
     flip: bool = False
+    vary_framing: bool = False
     num_labeled_samples: int | None = None
     precision: str = "float32"
     real_share: float | None = None

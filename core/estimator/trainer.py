@@ -16,6 +16,7 @@ from tqdm import tqdm
 from core.batches import Chosen, IndexSampler, labeled_subset, mirrored, training_batches
 from core.command import UserError
 from core.estimator.spec import EstimatorSettings
+from core.estimator.variety import vary_framing
 from core.files import atomic_write, file_sha256, taken_apart, write_json
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, estimator_rate, is_due, require_finite
@@ -130,6 +131,8 @@ class EstimatorTrainer:
         if settings.flip:
             coins = torch.rand(len(batch["image"]), 1, generator=generator) < 0.5
             moved = mirrored(moved, coins.to(self.device))
+        if settings.vary_framing:
+            moved["image"] = vary_framing(moved["image"], generator)
         jitter = COLOUR_JITTER.get(settings.backbone, 0.0)
         if jitter:
             moved["image"] = vary_colours(moved["image"], jitter, generator)

@@ -20,6 +20,7 @@ from preprocess.synthetic.rendered.skin import paint_atlas
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
 
 _ABOVE, _BELOW = 1.6, 4.0  # mm from where closed lips meet to the upper teeth, and to the lower ones
+_BEHIND = 6.0  # mm that the lower teeth go back, or they come through the chin where the mouth opens
 _BARED = 2.5  # mm that upper teeth come down for a lip that is fully raised
 _FRONT = 20.0  # mm behind the foremost tooth: those further back are higher, behind cheeks
 
@@ -127,6 +128,7 @@ def hide_teeth(vertices: ndarray) -> None:
         vertices[row, 1] += sign * max(0.0, sign * slit + room - tips)
         if row is lower:  # those further back are higher: a tongue would hide them from the side
             vertices[row, 1] = np.maximum(vertices[row, 1], vertices[front, 1].min())
+    vertices[lower, 2] += _BEHIND
 
 
 def build_person(traits: Traits, rng: np.random.Generator) -> Person:

@@ -113,6 +113,7 @@ def draw_shape(rng: np.random.Generator, races: np.ndarray, sex: float, age: flo
         value = SPREAD[part] * float(np.clip(rng.normal(), -2.2, 2.2))
         for name in low if value < 0 else high:
             shape[name] = abs(value)
+    shape["head/head-scale-horiz-incr"] = float(np.clip(0.33 + 0.2 * rng.normal(), 0, 0.8))
     outline = 0.5 * rng.random() * rng.dirichlet(np.full(len(OUTLINES), 0.4))
     shape.update({f"head/head-{name}": float(w) for name, w in zip(OUTLINES, outline, strict=True)})
     return {name: value for name, value in shape.items() if value > 1e-3}
