@@ -13,7 +13,7 @@ Expression = tuple[tuple[str, float], ...]
 _OPENS = {"eyeWide": 3.3, "eyeBlink": -10.3, "eyeLookDown": -2.8, "eyeLookUp": -1.2, "eyeSquint": -2.9}
 _OPENS |= {"cheekSquint": -0.8, "browDown": -0.6, "mouthSmile": -0.3}
 USUALLY_WIDE = 0.4  # the mesh's neutral eyes are 9 mm open in the middle, which looks sleepy
-LEAST_OPEN = 5.5  # mm: an eye whose gaze is labelled can be seen
+LEAST_OPEN = 7.0  # mm: an eye whose gaze is labelled can be seen
 
 
 def posed(expression: Expression, directions: ndarray, opening: float) -> dict[str, float]:
@@ -83,7 +83,7 @@ def _draw_smile(rng: np.random.Generator, strength: float, lopsided: float) -> d
     smile = strength * float(rng.uniform(0.15, 1.0))
     teeth = float(np.clip(smile * rng.uniform(0.4, 1.6) - 0.2, 0, 1))
     weights = _both("mouthSmile", min(smile, 0.45 + 0.6 * teeth), lopsided) | _both("cheekSquint", 0.7 * smile)
-    weights |= _both("eyeSquint", smile * rng.random()) | _both("mouthDimple", 0.3 * smile * rng.random())
+    weights |= _both("eyeSquint", 0.5 * smile * rng.random()) | _both("mouthDimple", 0.3 * smile * rng.random())
     if teeth:
         weights |= _both("mouthUpperUp", 0.85 * teeth) | _both("mouthLowerDown", 0.5 * teeth * rng.random())
         weights["unit/jawOpen"] = teeth * float(rng.uniform(0.05, 0.35))
@@ -97,5 +97,5 @@ def _draw_laugh(rng: np.random.Generator, strength: float, lopsided: float) -> d
     weights |= _both("mouthUpperUp", 0.9 * broad) | _both("mouthLowerDown", strength * rng.uniform(0.1, 0.6))
     weights |= _both("mouthStretch", 0.5 * strength * rng.random())
     weights |= _both("mouthDimple", 0.3 * strength * rng.random())
-    weights |= _both("eyeSquint", 1.2 * broad * rng.random())
+    weights |= _both("eyeSquint", 0.6 * broad * rng.random())
     return weights | {"unit/jawOpen": strength * float(open_)}

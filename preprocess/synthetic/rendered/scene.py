@@ -10,7 +10,7 @@ from preprocess.synthetic.rendered.colours import Rgb
 from preprocess.synthetic.rendered.expression import Expression, draw_expression
 from preprocess.synthetic.scene import DISTANCE, Scene
 
-WIDE_SHARE, WIDER = 0.35, (1.5, 2.0)  # of the pictures, and how much wider than the domain's their ranges are
+WIDE_SHARE, WIDER = 0.35, 1.6  # of the pictures, and how much wider than the domain's their ranges are
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ def draw_wide_pose(rng: np.random.Generator, domain: Domain) -> tuple[ndarray, n
 
 def _widened(ranges: Ranges) -> Ranges:
     (a, b), (c, d) = ranges
-    pitch, yaw = WIDER
-    return (pitch * a, pitch * b), (yaw * c, yaw * d)
+    return (WIDER * a, WIDER * b), (WIDER * c, WIDER * d)
 
 
 def draw_scene(rng: np.random.Generator, domain: Domain, variation: float) -> RenderedScene:
