@@ -120,7 +120,7 @@ class FlowDecoder(nn.Module):
 
 
 class FineNet(nn.Module):
-    """The warped source to the rest of both flows, the shares and the paint: a small U-Net whose layers a style scales."""
+    """The moved source to the rest of both flows, the shares and the paint: a small U-Net that a style scales."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

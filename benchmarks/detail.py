@@ -1,0 +1,173 @@
+"""How much of a picture a redirector keeps: `python -m benchmarks.detail runs/flow-quickstart runs/quickstart`.
+
+Of finished runs, on the pairs of gc/test that their reports are on. A column a run; runs given as one word with commas
+between them are seeds of one kind, of which mean and standard error are told. `--sheet FILE.png` shows some faces.
+
+Laplacians see what is finest: their correlation with the target's says whether it is in the right place, their energy
+over the target's whether there is as much of it. 'At 128 px' is of redirectors that give back the size they are given;
+beside it is what comes out at the networks' size, enlarged.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from checkpoints_manager import checkpoint_path, load_checkpoint, saved_steps
+from core.batches import evaluation_pairs
+from core.build import build_redirector
+from core.command import UserError
+from core.config_default import Config
+from core.config_reader import load_config
+from core.files import write_json
+from core.runtime import tune_cpu
+from core.sources import build_test_sets
+from models.redirector import Decoded, Redirector
+from utils import image_grid, image_to_float, write_png
+
+LARGE = 128
+LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+WINDOW, SMALLEST, SMALLEST_CONTRAST = 7, 0.01**2, 0.03**2  # of the structural similarity, for greys of [0, 1]
+
+
+def grey(images: Tensor) -> Tensor:
+    """(B, 3, S, S) in [-1, 1] to (B, 1, S, S) in [0, 1]."""
+    return images.mean(dim=1, keepdim=True) / 2 + 0.5
+
+
+def laplacian(images: Tensor) -> Tensor:
+    """(B, 3, S, S) to (B, (S - 2)^2): of their greys, without the border."""
+    return F.conv2d(grey(images), LAPLACIAN.to(images)).flatten(1)
+
+
+def laplacian_correlation(images: Tensor, targets: Tensor) -> Tensor:
+    """(B,) correlation of the Laplacians of images with those of their targets."""
+    ours, wanted = (x - x.mean(dim=1, keepdim=True) for x in (laplacian(images), laplacian(targets)))
+    return F.cosine_similarity(ours, wanted, dim=1)
+
+
+def structural_similarity(images: Tensor, targets: Tensor) -> Tensor:
+    """(B,) mean structural similarity of greys, in windows of 7 x 7.
+
+    Source: "Image quality assessment: from error visibility to structural similarity", with an even window.
+    """
+    a, b = grey(images), grey(targets)
+    mean_a, mean_b, of_aa, of_bb, of_ab = (F.avg_pool2d(x, WINDOW, 1) for x in (a, b, a * a, b * b, a * b))
+    var_a, var_b, both = of_aa - mean_a**2, of_bb - mean_b**2, of_ab - mean_a * mean_b
+    similar = (2 * mean_a * mean_b + SMALLEST) * (2 * both + SMALLEST_CONTRAST)
+    return (similar / ((mean_a**2 + mean_b**2 + SMALLEST) * (var_a + var_b + SMALLEST_CONTRAST))).mean(dim=(1, 2, 3))
+
+
+def figures(images: Tensor, targets: Tensor, where: str) -> dict[str, float]:
+    """Title -> figure of redirected images beside their targets."""
+    energy = laplacian(images).square().mean() / laplacian(targets).square().mean()
+    return {
+        f"L1, {where}": (images - targets).abs().mean().item(),
+        f"structural similarity, {where}": structural_similarity(images, targets).mean().item(),
+        f"correlation of Laplacians, {where}": laplacian_correlation(images, targets).mean().item(),
+        f"energy of Laplacians, {where}": energy.item(),
+    }
+
+
+def load_run(folder: Path) -> tuple[Config, Redirector]:
+    """Settings and redirector of a run, from its newest checkpoint. Raises UserError if there is none."""
+    steps = saved_steps(folder)
+    if not (folder / "config.json").is_file() or not steps:
+        raise UserError(f"{folder}: no config.json or no checkpoint in it. Name the folder of a finished run.")
+    config = load_config([str(folder / "config.json")])
+    redirector = build_redirector(config)
+    load_checkpoint(checkpoint_path(folder, steps[-1]), dict(redirector.named_children()))
+    return config, redirector.eval()
+
+
+def carries_pixels(redirector: Redirector, size: int) -> bool:
+    """Whether twice the networks' size is given back."""
+    try:
+        return redirector.decode(redirector.encode(torch.zeros(1, 3, 2 * size, 2 * size))).shape[-1] == 2 * size
+    except ValueError:
+        return False
+
+
+@torch.no_grad()
+def measure(folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Figures of a run, and at its largest size the images of the sheet by title, (B, 3, S, S)."""
+    config, redirector = load_run(folder)
+    if redirector.wants_faces:
+        raise UserError(f"{folder}: {config.redirector} redirects aligned faces; this is of normalised patches.")
+    small = config.image_size
+    sizes = [small, LARGE] if small < LARGE and carries_pixels(redirector, small) else [small]
+    found: dict[str, float] = {}
+    outputs: dict[int, Decoded] = {}
+    shown: dict[str, Tensor] = {}
+    for size in sizes:
+        data = next(d for d in build_test_sets(config.model_copy(update={"image_size": size})) if d.name == "gc/test")
+        pairs = evaluation_pairs(data, seed=config.seed, alone=False, within_group=config.eval_pairs_within_group)
+        a, b = (image_to_float(torch.stack([data[int(i)]["image"] for i in rows])) for rows in pairs.T)
+        labels = torch.from_numpy(data.labels()[pairs[:, 1]])
+        encoding = redirector.encode(a)
+        outputs[size] = redirector.decode_parts(
+            redirector.rotate(encoding, {"gaze": labels[:, :2], "head": labels[:, 2:4]})
+        )
+        found |= figures(outputs[size].image, b, f"at {size} px")
+        found[f"L1 of the source, not redirected, at {size} px"] = (redirector.decode(encoding) - a).abs().mean().item()
+        shown = {"source": a, "target": b, "redirected": outputs[size].image} | {
+            name: part for name, part in outputs[size].parts.items() if part.shape[1] == 3
+        }
+    if len(sizes) > 1:
+        enlarged = F.interpolate(outputs[small].image, size=LARGE, mode="bicubic", align_corners=False)
+        found |= figures(enlarged, shown["target"], f"{small} px enlarged")
+    return found, shown
+
+
+def sheet(shown: dict[str, Tensor], faces: int) -> Tensor:
+    """(faces, columns, 3, S, S) of faces spread over the pairs."""
+    rows = torch.linspace(0, len(shown["source"]) - 1, faces).round().long()
+    columns = [images[rows] * 2 - 1 if name == "shares" else images[rows] for name, images in shown.items()]
+    return torch.stack(columns, dim=1).clamp(-1, 1)
+
+
+def columns_of(kinds: Sequence[Sequence[dict[str, float]]], titles: Sequence[str]) -> str:
+    """Markdown: a row a figure, a column a kind, mean and standard error where it has several runs."""
+    lines = [f"| gc/test | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    names = dict.fromkeys(name for runs in kinds for name in runs[0])
+    for name in names:
+        lines.append(f"| {name} | {' | '.join(_cell([run[name] for run in runs if name in run]) for runs in kinds)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{error}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN[,RUN...]", help="run folders; with commas: seeds of one kind")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="some faces of the first run")
+    parser.add_argument("--faces", type=int, default=12, help="on the sheet (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    arguments = parser.parse_args(argv)
+    tune_cpu(torch.get_num_threads())
+    try:
+        measured = [[measure(Path(folder)) for folder in kind.split(",")] for kind in arguments.runs]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    kinds = [[found for found, _ in runs] for runs in measured]
+    print("\n" + columns_of(kinds, [kind.split(",")[0] for kind in arguments.runs]))
+    if arguments.out:
+        write_json(arguments.out, dict(zip(arguments.runs, kinds, strict=True)))
+    if arguments.sheet:
+        write_png(arguments.sheet, image_grid(sheet(measured[0][0][1], arguments.faces)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
