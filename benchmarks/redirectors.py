@@ -1,4 +1,4 @@
-"""ST-ED and both ReDirTrans variants side by side: the same embedded persons, steps and seeds.
+"""ST-ED, with pixels carried, and both ReDirTrans variants side by side: the same embedded persons, steps and seeds.
 
 `python -m benchmarks.redirectors --seeds 0 1 2 --steps 2000 --out runs/redirectors` prints a Markdown table. The data,
 the estimators and the pair of encoder and generator are made once, with the first seed; the seeds are the redirectors'
@@ -22,9 +22,15 @@ from core.files import read_json, read_text
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
     "ST-ED": "quickstart.json",
+    "ST-ED with flow": "flow-quickstart.json",
     "ReDirTrans in ST-ED": "ReDirTrans-quickstart.json",
     "ReDirTrans-GAN": "ReDirTrans-GAN-quickstart.json",
 }
+# Drawn faces have no groups, and need none: their light hardly varies.
+DRAWN = {
+    "ST-ED with flow": ["--synthetic-look", "drawn", "--synthetic-still-heads", "0", "--pairs-within-group", "0",
+                        "--no-eval-pairs-within-group"],
+}  # fmt: skip
 FIGURES = {
     "gaze_redirection": "gaze redirection error, deg", "head_redirection": "head redirection error, deg",
     "gaze_real_target": "gaze error on the real target, deg", "head_real_target": "head error on the real target, deg",
@@ -46,7 +52,8 @@ def run(out: Path, kind: str, seed: int, steps: int, flags: list[str]) -> Path:
     for key in shared:
         command += [f"--{key.replace('_', '-')}", gan[key]]
     command += ["--seed", str(seed), "--num-training-steps", str(steps), "--save-path", folder.relative_to(out)]
-    command += ["--print-freq-test", str(steps), "--save-interval", str(steps), "--walk-frames", "0", *flags]
+    command += ["--print-freq-test", str(steps), "--save-interval", str(steps), "--walk-frames", "0"]
+    command += [*DRAWN.get(kind, ()), *flags]
     out.mkdir(parents=True, exist_ok=True)
     with (out / f"{folder.parent.name}_{seed}.txt").open("wb") as output:
         done = subprocess.run(command, cwd=out, stdout=output, stderr=output)
@@ -89,7 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/redirectors"))
     arguments, flags = parser.parse_known_args()
     # The GAN first: its data have the patches of the others in them.
-    order = ["ReDirTrans-GAN", "ST-ED", "ReDirTrans in ST-ED"]
+    order = ["ReDirTrans-GAN", "ST-ED", "ST-ED with flow", "ReDirTrans in ST-ED"]
     results = {
         kind: [figures(run(arguments.out, kind, s, arguments.steps, flags), arguments.steps) for s in arguments.seeds]
         for kind in order
