@@ -58,10 +58,8 @@ class PhotoFace:
     @property
     def corners(self) -> ndarray:
         """(4, 2): where the corners of the patch lie in the photograph, clockwise from top left."""
-        low, high = -0.5, SIDE - 0.5
-        return apply_homography(
-            np.linalg.inv(self.to_patch), np.array([[low, low], [high, low], [high, high], [low, high]])
-        )
+        corners = SIDE * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) - 0.5
+        return apply_homography(np.linalg.inv(self.to_patch), corners)
 
     @property
     def side(self) -> float:

@@ -40,7 +40,7 @@ def load(checkpoint: str | Path, config: str | Path | None = None, device: str =
     """
     path = _file(Path(checkpoint))
     content = read_checkpoint(path)
-    settings = load_config([str(config)]) if config else _stored_settings(content, path)
+    settings = load_config([str(config)], unused=Config.model_fields) if config else _stored_settings(content, path)
     if settings.redirector == "redirtrans-gan":
         found = "redirtrans-gan, which redirects aligned faces and no photographs"
         raise UserError(str(path), found, "st-ed, redirtrans or st-ed-flow", "Take a checkpoint of one of these.")
@@ -63,7 +63,7 @@ def _file(path: Path) -> Path:
 
 def _stored_settings(content: Mapping[str, Any], path: Path) -> Config:
     """Those that a checkpoint was written with; of settings that are known no more nothing depends."""
-    if not {"encoder", "decoder"} <= content.keys():
+    if "config" not in content and not {"encoder", "decoder"} <= content.keys():
         found = ", ".join(map(str, list(content)[:5]))
         raise UserError(str(path), f"a file of {found}", "encoder and decoder of a redirector", REMEDY)
     if "config" not in content:

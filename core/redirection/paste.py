@@ -19,6 +19,8 @@ from preprocess.normalization import apply_homography
 
 BAND = 256  # rows that are done at a time: a face of 12 megapixels would take gigabytes
 LARGEST_MAP = 1024  # pixels a side; flows and shares are smooth
+NEAR = 1 / 64  # of the patch
+UNCHANGED = 4.0  # grey levels: by less is as good as not at all
 
 Filling = Callable[["Band"], ndarray]  # what belongs in a band: (h, w, 3) float32 grey levels
 
@@ -33,10 +35,13 @@ class Band:
     move: ndarray
     mix: ndarray
 
-    def sampled(self, maps: ndarray, shift: ndarray | float = 0.0, extent: float = 1.0) -> ndarray:
+    def sampled(self, maps: ndarray, extent: float = 1.0) -> ndarray:
         """Maps (S, S, C) over the patch at the positions of the band, continued at their border."""
-        at = ((self.positions + shift) / extent + 1) * (len(maps) / 2) - 0.5
-        return _remap(maps, at, cv2.INTER_LINEAR)
+        return _remap(maps, self.places(len(maps), extent), cv2.INTER_LINEAR)
+
+    def places(self, side: int, extent: float = 1.0) -> ndarray:
+        """(h, w, 2): where the pixels lie on a map of `side` pixels over the patch, or `extent` times as wide."""
+        return (self.positions / extent + 1) * (side / 2) - 0.5
 
 
 def paste(photo: ndarray, face: PhotoFace, fade: ndarray, filling: Filling) -> ndarray:
@@ -77,15 +82,20 @@ def carried(photo: ndarray, face: PhotoFace, seen: Equalized, parts: Mapping[str
     return filling
 
 
-def put_in(photo: ndarray, patch: ndarray) -> Filling:
-    """A patch (S, S, 3), grey levels, in place of the photograph."""
-    patch = patch.astype(np.float32)
+def put_in(photo: ndarray, patch: ndarray, cut: ndarray) -> Filling:
+    """A patch (S, S, 3), grey levels, in place of the photograph.
+
+    cut: the patch as it was cut out, (S, S, 3) uint8. What is finer than its pixels is kept where nothing was changed.
+    """
+    patch, cut = patch.astype(np.float32), cut.astype(np.float32)
+    changed = cv2.GaussianBlur(np.abs(patch - cut).max(axis=-1), (0, 0), NEAR * len(cut))
+    kept = np.exp(-((changed / UNCHANGED) ** 2))[..., None]
 
     def filling(band: Band) -> ndarray:
-        at = (band.positions + 1) * (len(patch) / 2) - 0.5
         columns, rows = (band.pixels[..., i].astype(int) for i in (0, 1))
         old = photo[rows, columns].astype(np.float32)
-        return old + band.mix * (_remap(patch, at, cv2.INTER_CUBIC) - old)
+        new, before = (_remap(image, band.places(len(cut)), cv2.INTER_CUBIC) for image in (patch, cut))
+        return old + band.mix * (new - old + band.sampled(kept) * (old - before))
 
     return filling
 

@@ -119,7 +119,8 @@ def _redirect(
     if back == "pixels":
         filling = paste.carried(pixels, face, seen, decoded.parts)
     else:
-        filling = paste.put_in(pixels, seen.given_back(picture(decoded.image), picture(redirector.decode(source))))
+        patch = seen.given_back(picture(decoded.image), picture(redirector.decode(source)))
+        filling = paste.put_in(pixels, patch, seen.plain)
     fade = face_fade() if edit.moves_head or whole_face else eye_fade(face)
     before, after = _angles(face, source), _angles(face, turned)
     return paste.paste(pixels, face, fade, filling), RedirectedFace(face, before, after)
