@@ -1,5 +1,6 @@
 """Photographs redirected: what must change changes where it must, all else stays, and mistakes get a sentence."""
 
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -203,6 +204,26 @@ def test_the_note_joins_what_the_metadata_say_already(tmp_path: Path):
     noted, plain = (open_photo(tmp_path / name).xmp for name in ("a.png", "b.png"))
     assert b'a="mine"' in noted and b"redirected: &lt;1&gt;" in noted and noted.count(b"</rdf:RDF>") == 1
     assert plain == xmp and ORIENTATION not in Image.open(tmp_path / "b.png").getexif()
+
+
+def test_the_small_picture_in_exif_which_shows_the_face_as_it_was_is_dropped(tmp_path: Path):
+    small = cv2.imencode(".jpg", np.full((8, 8, 3), 77, np.uint8))[1].tobytes()
+    entries = struct.pack("<HHHIII", 1, ORIENTATION, 3, 1, 1, 26)  # one entry, and where the second directory is
+    entries += struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 56, 0x0202, 4, 1, len(small), 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + small
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "in.jpg", exif=exif)
+    assert small in (tmp_path / "in.jpg").read_bytes()
+    photo = open_photo(tmp_path / "in.jpg")
+    write_photo(tmp_path / "out.jpg", photo.pixels, photo, "redirected")
+    with Image.open(tmp_path / "out.jpg") as written:
+        assert written.getexif()[HISTORY] == "redirected" and not written.getexif().get_ifd(1)
+    assert small not in (tmp_path / "out.jpg").read_bytes()
+
+
+def test_metadata_too_long_for_jpeg_leave_the_note(tmp_path: Path):
+    photo = Photo(np.zeros((8, 8, 3), np.uint8), xmp=b"<rdf:RDF>" + b" " * 70_000 + b"</rdf:RDF>")
+    write_photo(tmp_path / "out.jpg", photo.pixels, photo, "redirected")
+    assert b"redirected" in open_photo(tmp_path / "out.jpg").xmp
 
 
 def test_transparency_is_kept(tmp_path: Path):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from core.command import UserError
 from core.redirection.edit import Edit
+from core.redirection.faces import choose, find
 from core.redirection.load import load
-from core.redirection.photo import redirect_photo
+from core.redirection.photo import redirect_faces
 from core.redirection.photo_files import FORMATS, check_output, open_photo
 from core.tracking import say
 
@@ -21,18 +22,13 @@ def redirect_file(arguments: argparse.Namespace) -> None:
     out = arguments.out or _beside(arguments.photo)
     check_output(out, arguments.photo)
     loaded = load(arguments.checkpoint, arguments.config, arguments.device)
+    found = find(photo.pixels, photo.film, arguments.focal)
     try:
-        done = redirect_photo(
-            loaded,
-            photo,
-            edit,
-            number=arguments.face,
-            back=arguments.back,
-            whole_face=arguments.whole_face,
-            focal=arguments.focal,
-        )
+        faces = choose(found, arguments.face)
     except UserError as error:
         raise UserError(f"{arguments.photo}: {error}") from error
+    options = {"back": arguments.back, "whole_face": arguments.whole_face}
+    done = redirect_faces(loaded, photo, faces, edit, **options, found=found)
     done.save(out, noted=not arguments.no_note)
     for face in done.faces:
         say(str(face))

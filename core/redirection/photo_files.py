@@ -1,5 +1,6 @@
 """Photographs as files: upright, with all that stands beside the pixels, and written with a note of what was done."""
 
+import struct
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -18,9 +19,11 @@ from preprocess.image_files import ORIENTATION
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".jpe": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 QUALITY = 95
+LONGEST = 32767  # pixels a side, from which on OpenCV does not warp
 HISTORY, WIDTH, HEIGHT = 0x9213, 0xA002, 0xA003  # EXIF tags: what was done to the image; pixels
 _EXIF = 0x8769
-_LONGEST = 16383  # pixels a side that WebP can hold
+_WEBP = 16383  # pixels a side at most
+_SEGMENT = 65_000  # bytes that a JPEG file holds of one kind of metadata
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     "{}</rdf:RDF></x:xmpmeta>"
@@ -59,6 +62,8 @@ def open_photo(path: str | Path) -> Photo:
     if isinstance(opened, LeftOut):
         raise UserError(f"{path}: {opened.reason}{f' ({opened.detail})' * bool(opened.detail)}.")
     pixels, film = opened
+    if max(pixels.shape) >= LONGEST:
+        raise UserError(str(path), f"{max(pixels.shape)} pixels a side", f"less than {LONGEST}", "Make it smaller.")
     try:
         with Image.open(path) as file:
             exif = file.getexif()
@@ -71,7 +76,13 @@ def open_photo(path: str | Path) -> Photo:
             return Photo(
                 pixels, film, alpha, profile * _is_rgb(profile), _turned(exif, pixels.shape), _xmp_of(file), beside
             )
-    except (OSError, ValueError, SyntaxError, TypeError):  # OpenCV reads it, Pillow does not: pixels alone
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        TypeError,
+        struct.error,
+    ):  # OpenCV reads it, Pillow does not: pixels alone
         return Photo(pixels, film)
 
 
@@ -96,12 +107,15 @@ def write_photo(path: Path, pixels: ndarray, photo: Photo, note: str = "") -> No
     kind = FORMATS[path.suffix.lower()]
     alpha = None if kind == "JPEG" else photo.alpha
     image = Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))
-    if kind == "WEBP" and max(image.size) > _LONGEST:
+    if kind == "WEBP" and max(image.size) > _WEBP:
         raise UserError(
-            f"-o: {path}: WebP holds {_LONGEST} pixels a side, the photograph has {max(image.size)}; use .png."
+            f"-o: {path}: WebP holds {_WEBP} pixels a side, the photograph has {max(image.size)}; use .png."
         )
     options = {"exif": _noted(photo.exif, note), "icc_profile": photo.profile or None, **photo.beside}
     xmp = _with_note(photo.xmp, note) if note else photo.xmp
+    if kind == "JPEG":
+        options["exif"] = options["exif"] if len(options["exif"]) < _SEGMENT else _noted(b"", note)
+        xmp = xmp if len(xmp) < _SEGMENT else _with_note(b"", note) * bool(note)
     if kind == "PNG":
         options["pnginfo"] = _png_text(xmp)
     elif xmp:
