@@ -71,6 +71,12 @@ def test_the_pose_is_that_of_the_scene(face: PhotoFace):
     assert degrees_apart(found[None], photos.SHOT.labels[None, 2:4])[0] < 3
 
 
+def test_a_face_is_found_where_it_is(photo: Photo, face: PhotoFace):
+    (found,) = faces_room.find(photo.pixels, focal=photos.CAMERA.matrix[0, 0])
+    assert isinstance(found, PhotoFace) and not found.doubts
+    assert np.linalg.norm(found.corners - face.corners, axis=1).max() < 0.1 * face.side
+
+
 @pytest.mark.parametrize("redirector", [tiny_flow(), photos.Told()], ids=["st-ed-flow", "told"])
 def test_pixels_that_are_carried_nowhere_stay_to_the_bit(photo: Photo, face: PhotoFace, redirector):
     done = redirect_faces(photos.loaded(redirector), photo, [face], KEPT)
