@@ -63,6 +63,8 @@ class Redirector(nn.Module):
     What a redirector is like it says here, so that nobody asks for its class:
     wants_faces: its images are aligned faces; else they are normalised patches.
     wants_codes: it is trained on the latent codes of its images, which `invert` finds once for all.
+    carries_pixels: the parts of what it decodes say how the source's pixels are moved (`flow`, `mirror_flow`), shared
+    out (`shares`) and painted over (`paint`); it takes images of any multiple of its size and gives that size back.
     frozen_files: the files of the frozen networks that it is built around, by configuration key; whoever builds it
     says so, for the weights that are trained mean nothing around others.
     """
@@ -70,6 +72,7 @@ class Redirector(nn.Module):
     factors: tuple[Factor, ...]
     wants_faces = False
     wants_codes = False
+    carries_pixels = False
     frozen_files: Mapping[str, Path] = {}
 
     def encode(self, image: Tensor) -> Encoding:

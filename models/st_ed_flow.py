@@ -40,6 +40,8 @@ class STEDFlow(Redirector):
     width: channels of the decoder at full size.
     """
 
+    carries_pixels = True
+
     def __init__(
         self, factors: tuple[Factor, ...], image_size: int, growth: int, blocks: int, fc_width: int, width: int
     ) -> None:
@@ -65,7 +67,8 @@ class STEDFlow(Redirector):
         shares = shares.clamp(min=0)
         shares = shares / shares.sum(dim=1, keepdim=True)
         image = shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint
-        return Decoded(image, {"flow": flow, "warp": warped, "mirror": mirrored, "paint": paint, "shares": shares})
+        carried = {"flow": flow, "mirror_flow": mirror_flow, "warp": warped, "mirror": mirrored}
+        return Decoded(image, {**carried, "paint": paint, "shares": shares})
 
     def decode(self, encoding: Encoding) -> Tensor:
         return self.decode_parts(encoding).image

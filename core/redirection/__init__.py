@@ -1,0 +1,1 @@
+"""A photograph in, the redirected one out: faces found, redirected, and put back."""

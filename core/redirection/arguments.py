@@ -1,0 +1,44 @@
+"""The command line of redirect.py. Imports nothing that is slow."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """What is asked on the command line; None is this process's own."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("redirect.py", description=description, formatter_class=raw)
+    parser.add_argument("photo", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, or what else OpenCV reads")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=".jpg, .png or .webp; default: NAME-redirected")
+    _add_edit(parser.add_argument_group("what to change"))
+    _add_redirector(parser.add_argument_group("with what, and how"))
+    return parser.parse_args(argv)
+
+
+def _add_edit(group: argparse._ArgumentGroup) -> None:
+    angles: Any = {"nargs": 2, "type": float, "metavar": ("PITCH", "YAW")}
+    group.add_argument("--gaze", **angles, help="where the eyes look, degrees; default: as it is")
+    group.add_argument("--head", **angles, help="where the head points, degrees; default: as it is")
+    group.add_argument("--relative", action="store_true", help="the degrees count from where gaze and head are now")
+    group.add_argument("--eye-contact", action="store_true", help="the gaze goes into the camera")
+    group.add_argument("--face", type=int, metavar="N", help="one face, 1 is the largest; default: every face")
+
+
+def _add_redirector(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="RUN", help="a run folder, or a checkpoint's file"
+    )
+    group.add_argument(
+        "--config", type=Path, metavar="JSON", help="how the networks of a published checkpoint are built"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    group.add_argument(
+        "--back",
+        choices=("pixels", "patch"),
+        help="into the photograph: its own pixels moved (default where the redirector can), or the decoded patch",
+    )
+    group.add_argument("--whole-face", action="store_true", help="let an edit of the gaze change more than the eyes")
+    group.add_argument("--focal", type=float, metavar="PIXELS", help="focal length; default: EXIF's, else guessed")
+    group.add_argument("--no-note", action="store_true", help="do not say in the metadata that it was redirected")

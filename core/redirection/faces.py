@@ -1,0 +1,127 @@
+"""The faces of a photograph, and the normalised camera in front of each.
+
+Angles of this room are (pitch, yaw) as they are seen in the photograph: (0, 0) looks into the camera, wherever in the
+picture the face is; pitch > 0 looks up, yaw > 0 towards image left. The normalised camera stands in the same place and
+looks at the face, too, but is turned with a head that leans to its side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+from core.command import UserError
+from preprocess.datasets.images import photo_camera
+from preprocess.face_patches import FaceCutter, LeftOut
+from preprocess.faces.search import find_faces
+from preprocess.landmarks import to_68
+from preprocess.normalization import (
+    ST_ED,
+    apply_homography,
+    coverage,
+    label_to_vector,
+    normalizing_rotation,
+    rotation_to_label,
+    vector_to_label,
+    warp_matrix,
+)
+
+MIN_COVERAGE = 0.8  # part of the patch inside the photograph, as for patches of one's own photographs
+SIDE = ST_ED.size
+SIDEWAYS = np.radians(40)  # of the head; few training sets have more
+CLOSED = 0.12  # height of an eye's opening by its width
+
+
+@dataclass(frozen=True)
+class PhotoFace:
+    """A face that can be redirected.
+
+    number: from 1, the largest first.  landmarks: (68, 2) pixels.  to_patch: (3, 3), pixels of the photograph to those
+    of a patch of 128.  turn: (3, 3), from the photograph's camera, turned to look at the face, to the normalised one.
+    head: (2,) as the landmarks have it, radians.
+    """
+
+    number: int
+    landmarks: ndarray
+    to_patch: ndarray
+    turn: ndarray
+    head: ndarray
+
+    def to_condition(self, label: ndarray) -> ndarray:
+        """(2,) radians in the photograph to those in the patch."""
+        return vector_to_label(self.turn @ label_to_vector(label))
+
+    def from_condition(self, condition: ndarray) -> ndarray:
+        """(2,) radians in the patch to those in the photograph."""
+        return vector_to_label(self.turn.T @ label_to_vector(condition))
+
+    @property
+    def corners(self) -> ndarray:
+        """(4, 2): where the corners of the patch lie in the photograph, clockwise from top left."""
+        corners = SIDE * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) - 0.5
+        return apply_homography(np.linalg.inv(self.to_patch), corners)
+
+    @property
+    def side(self) -> float:
+        """Pixels of the photograph along the patch's longest edge."""
+        corners = self.corners
+        return float(np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).max())
+
+    @property
+    def eyes(self) -> ndarray:
+        """(2, 6, 2): outlines of the eyes, pixels of the photograph, image left first."""
+        return self.landmarks[36:48].reshape(2, 6, 2)
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the result may be poor."""
+        height = np.linalg.norm(self.eyes[:, 1:3].mean(axis=1) - self.eyes[:, 4:].mean(axis=1), axis=1)
+        openness = (height / np.linalg.norm(self.eyes[:, 3] - self.eyes[:, 0], axis=1)).max()
+        found = {
+            "is seen from the side: look at the result closely": abs(self.head[1]) > SIDEWAYS,
+            "has its eyes closed, or nearly: no edit of the gaze opens them": openness < CLOSED,
+        }
+        return [doubt for doubt, is_so in found.items() if is_so]
+
+
+def find(image: ndarray, film: float = 0.0, focal: float | None = None) -> list[PhotoFace | LeftOut]:
+    """All faces of an upright image (H, W, 3) uint8 RGB, the largest first, those that cannot be redirected with why.
+
+    film: focal length in mm as on 35 mm film, 0 if not known.  focal: pixels, if known.
+    """
+    camera, _ = photo_camera(image.shape, focal, film)
+    found = [to_68(face.landmarks) for face in find_faces(image)]
+    return [place(landmarks, camera, image.shape, number) for number, landmarks in enumerate(found, 1)]
+
+
+def place(landmarks: ndarray, camera: ndarray, shape: tuple[int, ...], number: int = 1) -> PhotoFace | LeftOut:
+    """The normalised camera before a face of landmarks (68, 2). camera: (3, 3).  shape: of the photograph."""
+    name = f"face {number}"
+    pose = FaceCutter().pose(landmarks, name, camera)
+    if isinstance(pose, LeftOut):
+        return pose
+    try:
+        rotation = normalizing_rotation(pose.centre, pose.rotation)
+    except ValueError as error:
+        return LeftOut(name, "no normalised camera for this head", str(error))
+    to_patch = warp_matrix(ST_ED, camera, pose.centre, rotation)
+    inside = coverage(to_patch, SIDE, shape)
+    if inside < MIN_COVERAGE:
+        return LeftOut(name, "face is cut by the image's border", f"{inside:.0%} of the patch is inside")
+    upright = normalizing_rotation(pose.centre, np.eye(3))
+    head = rotation_to_label(upright @ pose.rotation)
+    return PhotoFace(number, landmarks, to_patch, rotation @ upright.T, head)
+
+
+def choose(faces: list[PhotoFace | LeftOut], number: int | None) -> list[PhotoFace]:
+    """Those to redirect: all that can be, or one. Raises UserError where there is none."""
+    if not faces:
+        raise UserError("no face found in it; faces are found from 40 pixels up, unless they are seen from the side.")
+    if number is not None and not 1 <= number <= len(faces):
+        raise UserError(f"--face: found {number}, expected 1 to {len(faces)}, the largest face first.")
+    asked = faces if number is None else [faces[number - 1]]
+    usable = [face for face in asked if isinstance(face, PhotoFace)]
+    if not usable:
+        why = "; ".join(f"{face.name}: {face.reason}, {face.detail}" for face in asked if isinstance(face, LeftOut))
+        raise UserError(f"no face of it can be redirected ({why}).")
+    return usable

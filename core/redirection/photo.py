@@ -1,0 +1,158 @@
+"""Redirect the faces of a photograph: find, look, redirect, put back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from core.command import UserError
+from core.redirection import paste
+from core.redirection.edit import Degrees, Edit
+from core.redirection.equalizing import Equalized, picture
+from core.redirection.faces import SIDE, PhotoFace, choose, find
+from core.redirection.fade import eye_fade, face_fade
+from core.redirection.load import Loaded
+from core.redirection.photo_files import Photo, open_photo, write_photo
+from models.redirector import Encoding
+from preprocess.face_patches import LeftOut
+from preprocess.normalization import ST_ED, View, warp_image
+
+Back = Literal["pixels", "patch"]
+LARGEST_PATCH = 1024  # pixels a side
+
+
+@dataclass(frozen=True)
+class RedirectedFace:
+    """What was done to a face: gaze and head in degrees (pitch, yaw), before as the redirector sees them, and after."""
+
+    face: PhotoFace
+    before: dict[str, Degrees]
+    after: dict[str, Degrees]
+
+    def __str__(self) -> str:
+        x, y = self.face.corners.mean(axis=0)
+        told = (
+            f"{name} {_shown(self.before[name])} to {_shown(angles)}" if angles != self.before[name] else
+            f"{name} {_shown(angles)} kept"
+            for name, angles in self.after.items()
+        )  # fmt: skip
+        return f"face {self.face.number} at {x:.0f}, {y:.0f}: {', '.join(told)} degrees"
+
+
+@dataclass(frozen=True)
+class RedirectedPhoto:
+    """A photograph after it was redirected. pixels: (H, W, 3) uint8 RGB, upright.  left_out: faces that were not."""
+
+    photo: Photo
+    pixels: ndarray
+    faces: Sequence[RedirectedFace]
+    left_out: Sequence[LeftOut] = field(default_factory=tuple)
+
+    @property
+    def note(self) -> str:
+        return "redirected: " + "; ".join(map(str, self.faces))
+
+    def save(self, path: str | Path, *, noted: bool = True) -> None:
+        """Write it, as `write_photo` does. noted: its metadata say what was done."""
+        write_photo(Path(path), self.pixels, self.photo, self.note if noted else "")
+
+
+def redirect_photo(
+    loaded: Loaded,
+    photo: str | Path | ndarray | Photo,
+    edit: Edit,
+    *,
+    number: int | None = None,
+    back: Back | None = None,
+    whole_face: bool = False,
+    focal: float | None = None,
+) -> RedirectedPhoto:
+    """Redirect the faces of a photograph: a file, or pixels (H, W, 3) uint8 RGB.
+
+    number: of the one face to redirect, the largest is 1; None for all.  back: the way back into the photograph, its
+    own pixels moved or the decoded patch; None for the first where the redirector can.  whole_face: let an edit of the
+    gaze change more than the eyes.  focal: focal length in pixels, if known.
+    Raises UserError where the photograph cannot be read or no face of it can be redirected.
+    """
+    if isinstance(photo, np.ndarray):
+        photo = Photo(photo)
+    elif not isinstance(photo, Photo):
+        photo = open_photo(photo)
+    found = find(photo.pixels, photo.film, focal)
+    return redirect_faces(loaded, photo, choose(found, number), edit, back=back, whole_face=whole_face, found=found)
+
+
+def redirect_faces(
+    loaded: Loaded,
+    photo: Photo,
+    faces: Sequence[PhotoFace],
+    edit: Edit,
+    *,
+    back: Back | None = None,
+    whole_face: bool = False,
+    found: Sequence[PhotoFace | LeftOut] = (),
+) -> RedirectedPhoto:
+    """`redirect_photo` of faces that are found already."""
+    carries = loaded.redirector.carries_pixels
+    if back == "pixels" and not carries:
+        raise UserError("--back pixels: this redirector carries no pixels; st-ed-flow does. Leave it out.")
+    pixels, done = photo.pixels, []
+    for face in faces:
+        pixels, one = _redirect(loaded, pixels, face, edit, back or ("pixels" if carries else "patch"), whole_face)
+        done.append(one)
+    return RedirectedPhoto(photo, pixels, done, [face for face in found if isinstance(face, LeftOut)])
+
+
+@torch.no_grad()
+def _redirect(
+    loaded: Loaded, pixels: ndarray, face: PhotoFace, edit: Edit, back: Back, whole_face: bool
+) -> tuple[ndarray, RedirectedFace]:
+    redirector = loaded.redirector
+    seen = _seen(loaded, pixels, face, _patch_side(loaded, face) if back == "patch" else loaded.size)
+    source = redirector.encode(seen.tensor(loaded.device))
+    turned = redirector.rotate(source, edit.targets(face, source.conditions))
+    decoded = redirector.decode_parts(turned)
+    if back == "pixels":
+        filling = paste.carried(pixels, face, seen, decoded.parts)
+    else:
+        patch = seen.given_back(picture(decoded.image), picture(redirector.decode(source)))
+        filling = paste.put_in(pixels, patch, seen.plain)
+    fade = face_fade() if edit.moves_head or whole_face else eye_fade(face)
+    before, after = _angles(face, source), _angles(face, turned)
+    return paste.paste(pixels, face, fade, filling), RedirectedFace(face, before, after)
+
+
+def _seen(loaded: Loaded, pixels: ndarray, face: PhotoFace, side: int) -> Equalized:
+    """The patch as data sets have it, 128 pixels or larger, and of it what is encoded."""
+    view = ST_ED.resized(max(side, SIDE))
+    return Equalized(warp_image(pixels, _resizing(view) @ face.to_patch, view.size), side)
+
+
+def _resizing(view: View) -> ndarray:
+    """(3, 3): pixels of the patch of 128 to those of a view of another size."""
+    return view.camera_matrix @ np.linalg.inv(ST_ED.camera_matrix)
+
+
+def _patch_side(loaded: Loaded, face: PhotoFace) -> int:
+    """Pixels a side of the patch to decode: as many as the photograph has there, where the redirector can."""
+    if not loaded.redirector.carries_pixels:
+        return loaded.size
+    most = max(LARGEST_PATCH // loaded.size, 1)
+    return loaded.size * int(np.clip(np.ceil(face.side / loaded.size), 1, most))
+
+
+def _angles(face: PhotoFace, encoding: Encoding) -> dict[str, Degrees]:
+    """Gaze and head as they are seen in the photograph."""
+    found = {}
+    for name in ("gaze", "head"):
+        pitch, yaw = np.degrees(face.from_condition(encoding.conditions[name][0].double().cpu().numpy()))
+        found[name] = (float(pitch), float(yaw))
+    return found
+
+
+def _shown(angles: Degrees) -> str:
+    return " ".join(f"{round(angle) + 0:d}" for angle in angles)

@@ -1,0 +1,99 @@
+"""Rendered people in larger photographs, for what puts a face back, and redirectors that do what they are told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from core.redirection.faces import PhotoFace, place
+from core.redirection.load import Loaded
+from models.redirector import Decoded, Encoding, Factor, Redirector
+from preprocess.synthetic.aligned import AlignedView
+from preprocess.synthetic.rendered.person import Person, build_person
+from preprocess.synthetic.rendered.render import aligned
+from preprocess.synthetic.rendered.scene import RenderedScene
+from preprocess.synthetic.rendered.traits import draw_traits
+from preprocess.synthetic.scene import View, make_view
+from tests.raw_trees import Camera, Shot, lay_out
+
+SIDE = 480
+CAMERA = Camera.plain(900.0, SIDE, SIDE)
+SHOT = lay_out(CAMERA, distance=600, gaze=(4, -8), head=(6, -14), at=(0.05, -0.04), roll=11)
+
+
+def make_person(seed: int = 0) -> Person:
+    """Somebody without glasses."""
+    traits = draw_traits(np.random.default_rng(seed))
+    return build_person(replace(traits, glasses=None), np.random.default_rng(seed))
+
+
+def photograph(person: Person, shot: Shot = SHOT, size: int = SIDE) -> ndarray:
+    """(size, size, 3) RGB uint8: the person before the shot's camera, 600 mm away."""
+    labels = [float(angle) for angle in shot.labels]
+    scene = RenderedScene(gaze=(labels[0], labels[1]), head=(labels[2], labels[3]), noise=0.0)
+
+    def view_at(side: int) -> AlignedView:
+        ratio = side / shot.camera.width
+        shift = (ratio - 1) / 2
+        scaled = np.array([[ratio, 0, shift], [0, ratio, shift], [0, 0, 1]])
+        plain: View = make_view(scene, side, person.eyes, person.kappa)
+        plane = scaled @ shot.camera.matrix @ shot.to_normalized.T
+        return AlignedView(side, plain.rotation, plain.gaze_directions, plain.pupil_axes, plane)
+
+    return aligned(person, scene, view_at, size)
+
+
+def face_of(shot: Shot = SHOT) -> PhotoFace:
+    found = place(shot.landmarks_with_lids(), shot.camera.matrix, (shot.camera.height, shot.camera.width))
+    assert isinstance(found, PhotoFace)
+    return found
+
+
+def loaded(redirector: Redirector, size: int = 64) -> Loaded:
+    """A redirector as `load` gives it."""
+    return Loaded(redirector.eval().requires_grad_(False), size, torch.device("cpu"), Path("tiny.pt"))
+
+
+class Told(Redirector):
+    """Carries pixels by constant flows and shares, whatever is asked for; its picture is the source."""
+
+    factors = (Factor("head", 2, 2), Factor("gaze", 2, 2))
+    carries_pixels = True
+
+    def __init__(
+        self,
+        flow: tuple[float, float] = (0.0, 0.0),
+        mirror_flow: tuple[float, float] = (0.0, 0.0),
+        shares: tuple[float, float, float] = (1.0, 0.0, 0.0),
+        paint: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.told = {"flow": flow, "mirror_flow": mirror_flow, "shares": shares}
+        self.paint = paint
+
+    def encode(self, image: Tensor) -> Encoding:
+        angles = {factor.name: torch.zeros(len(image), 2) for factor in self.factors}
+        embeddings = {factor.name: torch.zeros(len(image), *factor.shape) for factor in self.factors}
+        return Encoding(angles, embeddings, {"image": image})
+
+    def decode_parts(self, encoding: Encoding) -> Decoded:
+        image = encoding.remainder["image"]
+        maps = {
+            name: torch.tensor(values).view(1, -1, 1, 1).expand(len(image), -1, *image.shape[-2:])
+            for name, values in self.told.items()
+        }
+        return Decoded(image, {**maps, "warp": image, "paint": image + self.paint})
+
+    def decode(self, encoding: Encoding) -> Tensor:
+        return self.decode_parts(encoding).image
+
+
+def shifted(image: ndarray, columns: float, rows: float) -> ndarray:
+    """Each pixel from `columns` and `rows` further on."""
+    matrix = np.array([[1, 0, columns], [0, 1, rows]], np.float64)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=flags)
