@@ -15,6 +15,8 @@ from torch import Tensor
 from dataset import prepare_image
 from utils import image_to_float
 
+NEAR = 1 / 64  # of the patch
+AS_GOOD_AS_NONE = 4.0  # grey levels: a change that nobody sees
 AT_LARGE = 1 / 12  # of the patch: finer differences are left as they are
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -58,11 +60,23 @@ class Equalized:
         """A redirected patch, float32 grey levels, in the photograph's own colours, contrast and light.
 
         reconstructed: the patch as the redirector decodes it unchanged. What it gets wrong at large, as the hue of the
-        skin, is taken off; and what equalising loses, where it clips a colour or makes one level of two, is put back.
+        skin, is taken off; and what equalising loses, where it clips a colour or makes one level of two, is put back:
+        where something changed, at large alone, so that no outline of the old picture shows.
         """
         equalized = self.planes.transpose(1, 2, 0).astype(np.float32)
-        redirected = redirected + cv2.GaussianBlur(equalized - reconstructed, (0, 0), AT_LARGE * self.size)
-        return self.undone(redirected) + self.plain - self.undone(equalized)
+        redirected = redirected + self._at_large(equalized - reconstructed)
+        lost = self.plain - self.undone(equalized)
+        at_large = self._at_large(lost)
+        return self.undone(redirected) + at_large + unchanged(redirected, equalized) * (lost - at_large)
+
+    def _at_large(self, image: ndarray) -> ndarray:
+        return cv2.GaussianBlur(image, (0, 0), AT_LARGE * self.size)
+
+
+def unchanged(image: ndarray, before: ndarray) -> ndarray:
+    """(S, S, 1): 1 where two images (S, S, 3), grey levels, are the same, down to 0 where they differ."""
+    change = cv2.GaussianBlur(np.abs(image - before).max(axis=-1), (0, 0), NEAR * len(image))
+    return np.exp(-((change / AS_GOOD_AS_NONE) ** 2))[..., None]
 
 
 def picture(image: Tensor) -> ndarray:

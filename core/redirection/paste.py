@@ -12,15 +12,13 @@ import numpy as np
 from numpy import ndarray
 from torch import Tensor
 
-from core.redirection.equalizing import Equalized, picture
+from core.redirection.equalizing import Equalized, picture, unchanged
 from core.redirection.faces import PhotoFace
 from core.redirection.fade import EXTENT, reach, to_pixels, to_positions
 from preprocess.normalization import apply_homography
 
 BAND = 256  # rows that are done at a time: a face of 12 megapixels would take gigabytes
 LARGEST_MAP = 1024  # pixels a side; flows and shares are smooth
-NEAR = 1 / 64  # of the patch
-UNCHANGED = 4.0  # grey levels: by less is as good as not at all
 
 Filling = Callable[["Band"], ndarray]  # what belongs in a band: (h, w, 3) float32 grey levels
 
@@ -88,8 +86,7 @@ def put_in(photo: ndarray, patch: ndarray, cut: ndarray) -> Filling:
     cut: the patch as it was cut out, (S, S, 3) uint8. What is finer than its pixels is kept where nothing was changed.
     """
     patch, cut = patch.astype(np.float32), cut.astype(np.float32)
-    changed = cv2.GaussianBlur(np.abs(patch - cut).max(axis=-1), (0, 0), NEAR * len(cut))
-    kept = np.exp(-((changed / UNCHANGED) ** 2))[..., None]
+    kept = unchanged(patch, cut)
 
     def filling(band: Band) -> ndarray:
         columns, rows = (band.pixels[..., i].astype(int) for i in (0, 1))
