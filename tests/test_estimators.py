@@ -349,8 +349,8 @@ def test_facts_carry_the_names_of_those_in_files_that_are_there(faces: GazeDatas
     facts = EstimatorTrainer(EstimatorSettings("compact", **SETTINGS), CPU).facts(faces)
     assert set(facts) == {
         "backbone", "num_steps", "batch_size", "learning_rate", "seed", "init", "lr_schedule", "decay_steps", "decay",
-        "flip", "num_labeled_samples", "precision", "real_share", "colour_jitter", "data", "file", "samples",
-        "image_size", "initialisation",
+        "flip", "vary_framing", "num_labeled_samples", "precision", "real_share", "colour_jitter", "data", "file",
+        "samples", "image_size", "initialisation",
     }  # fmt: skip
 
 

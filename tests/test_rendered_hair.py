@@ -14,7 +14,7 @@ from preprocess.synthetic.rendered.places import mean_head, places
 from preprocess.synthetic.rendered.render import see
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import Traits, draw_traits
-from preprocess.synthetic.scene import View, make_view
+from preprocess.synthetic.scene import Framing, View, make_view
 
 BALD = Hair()
 WORN = {
@@ -37,12 +37,13 @@ def wearing(hair: Hair, traits: Traits) -> Person:
     return build_person(replace(traits, hairdo=hair), np.random.default_rng(0))
 
 
-def straight(person: Person) -> View:
-    return make_view(RenderedScene(), 256, person.eyes, person.kappa)
+def straight(person: Person, zoom: float = 1.0) -> View:
+    scene = RenderedScene(framing=Framing(zoom=zoom)) if zoom != 1 else RenderedScene()
+    return make_view(scene, 256, person.eyes, person.kappa)
 
 
 def outline(person: Person) -> np.ndarray:
-    view = straight(person)
+    view = straight(person, zoom=0.5)  # with all of the head in the picture
     return see(person, person.vertices, person.triangles, view).seen
 
 

@@ -27,7 +27,7 @@ from models.shortcut import FEW_CHANNELS, ShortcutConv
 from models.stylegan2 import Generator
 from tests.formula import uniform
 from tests.test_autoencoder import TINY
-from tests.tiny import SIZE, tiny_pair, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
+from tests.tiny import SIZE, tiny_flow, tiny_pair, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +87,7 @@ def image(size: int) -> Tensor:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{
         name: lambda name=name: run_configuration(name)
-        for name in ("ST-ED", "quickstart", "ReDirTrans", "ReDirTrans-quickstart")
+        for name in ("ST-ED", "quickstart", "ReDirTrans", "ReDirTrans-quickstart", "flow-quickstart")
     },
     **{f"estimator {name}": lambda name=name: run_estimator(name) for name in BACKBONES},
     "published e4e": lambda: run(E4EEncoder(num_rows=6, input_size=32), image(32)),
@@ -98,6 +98,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "image discriminator": lambda: run(PatchDiscriminator(), image(32)),
     "latent discriminator": lambda: run(LatentDiscriminator(), uniform((2, 512))),
     "tiny ST-ED": lambda: run_tiny(tiny_redirector),
+    "tiny ST-ED with flow": lambda: run_tiny(tiny_flow),
     "tiny ReDirTrans": lambda: run_tiny(tiny_redirtrans),
     "tiny ReDirTrans-GAN": lambda: run_tiny(tiny_redirtrans_gan),
     "tiny encoder": lambda: run(tiny_pair()[0], image(32)),
