@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from models.encoder import Encoder, embedding_width
 from models.flow import enlarged, pixel_positions, rigid_flow, warp
+from models.geometry import at_least_float32
 from models.redirector import Decoded, Encoding, Factor, Redirector, flat_embeddings
 
 STYLE_WIDTH = 128
@@ -111,7 +112,7 @@ class FlowDecoder(nn.Module):
 
     def coarse_flows(self, encoding: Encoding, style: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Of head and all but the eyes, (B, 2, S, S): of the source, and of its mirror image."""
-        maps = 0.1 * self.coarse(style).unflatten(1, (6, COARSE_SIDE, COARSE_SIDE))
+        maps = 0.1 * at_least_float32(self.coarse(style)).unflatten(1, (6, COARSE_SIDE, COARSE_SIDE))
         free, mirror_free, depth, gate = enlarged(maps, side).split((2, 2, 1, 1), dim=1)
         x, y = pixel_positions(side, maps).split(1, dim=1)
         middle, by_x, by_y = self.depth
@@ -142,7 +143,7 @@ class FineNet(nn.Module):
             skips.append(x)
         for narrow, layer, skip in zip(self.narrow, self.up, reversed(skips[:-1]), strict=True):
             x = layer(torch.cat((F.interpolate(narrow(x), scale_factor=2.0, mode="nearest"), skip), dim=1), style)
-        flows, shares, paint = self.out(x).split((4, 3, 3), dim=1)
+        flows, shares, paint = at_least_float32(self.out(x)).split((4, 3, 3), dim=1)
         first = torch.tensor([2.0, 0.0, 0.0]).to(shares)[:, None, None]
         return 0.1 * flows, torch.softmax(shares + first, dim=1), warped + paint
 

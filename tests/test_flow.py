@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from models.flow import enlarged, head_rotation, pixel_positions, rigid_flow, warp
 from models.geometry import pitchyaw_to_vector
 from models.redirector import Encoding
+from models.st_ed import st_ed_factors
 from models.st_ed_flow import STEDFlow
 from tests.tiny import SIZE, random_batch, tiny_flow
 
@@ -108,3 +109,18 @@ def test_a_gradient_reaches_every_parameter(redirector: STEDFlow) -> None:
     (decoded.image.square().mean() + sum(value.square().mean() for value in encoding.conditions.values())).backward()
     without = [name for name, p in redirector.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(64, 3), (128, 4), (256, 5)])
+def test_one_image_of_any_size_is_redirected_and_learned_from_under_autocast(size: int, blocks: int) -> None:
+    torch.manual_seed(0)
+    model = STEDFlow(st_ed_factors(64, 3, 8, 4, 8), size, growth=2, blocks=blocks, fc_width=16, width=4)
+    image = F.interpolate(random_batch()["image_a"][:1], size=size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoding = model.encode(image)
+        targets = {"gaze": torch.full((1, 2), 0.3), "extra_1d_0": torch.full((1, 1), 0.2)}
+        decoded = model.decode_parts(model.rotate(encoding, targets))
+    assert decoded.image.dtype == torch.float32
+    decoded.image.square().mean().backward()
+    gradient = model.decoder.fine.out.weight.grad
+    assert gradient is not None and gradient.isfinite().all() and gradient.any()
