@@ -53,7 +53,8 @@ EYE_RADIUS = 0.14
 
 def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
     """L1 and `gradient` near where the eyes of a head (B, 2) lie in a normalised patch."""
-    places = head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T
+    with torch.autocast(head.device.type, enabled=False):
+        places = head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T
     here = pixel_positions(image.shape[-1], image)
     apart = (here[:, :, None] + places[:, :, :, None, None]).square().sum(1)  # places are left, up
     weight = torch.exp(-apart / (2 * EYE_RADIUS**2)).amax(dim=1, keepdim=True)

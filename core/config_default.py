@@ -139,7 +139,7 @@ class Config(BaseModel):
         False, "train a small encoder and generator first where e4e_weights is missing", decides="nothing"
     )
     pair_num_steps: Count = _pretrained(2400, "training steps of the pair of train_missing_pair", decides="nothing")
-    densenet_blocks: Count = _patches(5, "dense blocks in the encoder and in the decoder")
+    densenet_blocks: Count = _patches(5, "dense blocks in the encoder, and in ST-ED's decoder")
     growth_rate: Count = _patches(12, "channels that a DenseNet layer adds")
     fc_embedding_width: Natural = _patches(0, "hidden width of the embedding head; 0: its input's, as published")
     output_init_gain: Positive = _decoder(1.0, "scale of the decoder's last layer before training; 1: as published")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config_default import Config, ignored_by, is_set
+from core.config_default import DECODERS, Config, ignored_by, is_set
 
 _SAME_IN_ALL_VARIANTS = {"redirected_file", "estimator_num_labeled_samples", "estimator_test_interval"}
 
@@ -94,7 +94,7 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
         ("coeff_l1_loss", "skip_training redirector", training and not any(getattr(c, key) for key in weights),
          "and every other weight are 0, so nothing would be learned; set at least one."),
         ("size_0d_unit", "num_1d_units size_1d_unit num_2d_units size_2d_unit densenet_blocks image_size redirector",
-         side >= 2 and embedding < side**2 and not is_gan,
+         side >= 2 and embedding < side**2 and c.redirector in DECODERS,
          (f"and the other factors give {embedding} embedding values, fewer than the {side} x {side} innermost map"
           " of the decoder; set more, or more densenet_blocks.")),
         ("e4e_weights", "redirector", is_gan and not is_set(c.e4e_weights),

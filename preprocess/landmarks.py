@@ -19,7 +19,7 @@ from core.files import read_text
 
 Source = Callable[[ndarray, str], ndarray | None]
 SUFFIXES = (".npy", ".json", ".csv")
-DETECTOR = "MediaPipe 0.10.21"  # whose networks it runs: files made with that package have the same landmarks
+DETECTOR = "MediaPipe 0.10.21"  # whose networks it runs, so that conversions begun with that package go on
 
 # FaceMesh's counterparts of iBUG 0-67; where there are two, their middle. Those of the nose are the ones that fit
 # the published face model best.

@@ -581,3 +581,10 @@ def test_the_configuration_page_says_what_is_known_of_a_key() -> None:
 
 def test_a_path_of_nothing_or_a_dot_is_not_set() -> None:
     assert [is_set(path) for path in ("", ".", "x.h5")] == [False, False, True]
+
+
+def test_a_decoder_without_an_innermost_map_asks_for_no_embeddings_to_fill_it() -> None:
+    few = ["--densenet-blocks", "1", "--size-0d-unit", "64"]
+    assert load_config([str(ROOT / "config" / "flow-quickstart.json"), *few]).densenet_blocks == 1
+    with pytest.raises(UserError, match="innermost map"):
+        load_config([str(ROOT / "config" / "quickstart.json"), *few])

@@ -124,3 +124,10 @@ def test_one_image_of_any_size_is_redirected_and_learned_from_under_autocast(siz
     decoded.image.square().mean().backward()
     gradient = model.decoder.fine.out.weight.grad
     assert gradient is not None and gradient.isfinite().all() and gradient.any()
+
+
+def test_a_rigid_flow_is_as_exact_under_autocast() -> None:
+    depth, heads = torch.full((1, 1, 128, 128), 0.3), (torch.tensor([[0.1, 0.4]]), torch.tensor([[-0.2, 0.1]]))
+    exact = rigid_flow(depth, *heads)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(rigid_flow(depth, *heads), exact)
