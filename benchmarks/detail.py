@@ -18,16 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from checkpoints_manager import checkpoint_path, load_checkpoint, saved_steps
+from checkpoints_manager import saved_steps
 from core.batches import evaluation_pairs
-from core.build import build_redirector
 from core.command import UserError
-from core.config_default import Config
-from core.config_reader import load_config
 from core.files import write_json
+from core.redirection.load import Loaded, load
+from core.report import PARTS
 from core.runtime import tune_cpu
 from core.sources import build_test_sets
-from models.redirector import Decoded, Redirector
 from utils import image_grid, image_to_float, write_png
 
 LARGE = 128
@@ -74,35 +72,25 @@ def figures(images: Tensor, targets: Tensor, where: str) -> dict[str, float]:
     }
 
 
-def load_run(folder: Path) -> tuple[Config, Redirector]:
-    """Settings and redirector of a run, from its newest checkpoint. Raises UserError if there is none."""
-    steps = saved_steps(folder)
-    if not (folder / "config.json").is_file() or not steps:
+def load_run(folder: Path) -> Loaded:
+    """A run's redirector of patches, from its newest checkpoint. Raises UserError if there is none."""
+    if not (folder / "config.json").is_file() or not saved_steps(folder):
         raise UserError(f"{folder}: no config.json or no checkpoint in it. Name the folder of a finished run.")
-    config = load_config([str(folder / "config.json")])
-    redirector = build_redirector(config)
-    load_checkpoint(checkpoint_path(folder, steps[-1]), dict(redirector.named_children()))
-    return config, redirector.eval()
+    return load(folder, device="cpu")
 
 
-def carries_pixels(redirector: Redirector, size: int) -> bool:
-    """Whether twice the networks' size is given back."""
-    try:
-        return redirector.decode(redirector.encode(torch.zeros(1, 3, 2 * size, 2 * size))).shape[-1] == 2 * size
-    except ValueError:
-        return False
+def sizes_of(loaded: Loaded) -> list[int]:
+    """Pixels a side at which it is looked at: its networks' own, and LARGE where it gives that back."""
+    return [loaded.size, LARGE] if loaded.redirector.carries_pixels and loaded.size < LARGE else [loaded.size]
 
 
 @torch.no_grad()
 def measure(folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Figures of a run, and at its largest size the images of the sheet by title, (B, 3, S, S)."""
-    config, redirector = load_run(folder)
-    if redirector.wants_faces:
-        raise UserError(f"{folder}: {config.redirector} redirects aligned faces; this is of normalised patches.")
-    small = config.image_size
-    sizes = [small, LARGE] if small < LARGE and carries_pixels(redirector, small) else [small]
+    loaded = load_run(folder)
+    config, redirector, sizes = loaded.settings, loaded.redirector, sizes_of(loaded)
     found: dict[str, float] = {}
-    outputs: dict[int, Decoded] = {}
+    images: list[Tensor] = []
     shown: dict[str, Tensor] = {}
     for size in sizes:
         data = next(d for d in build_test_sets(config.model_copy(update={"image_size": size})) if d.name == "gc/test")
@@ -110,17 +98,15 @@ def measure(folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
         a, b = (image_to_float(torch.stack([data[int(i)]["image"] for i in rows])) for rows in pairs.T)
         labels = torch.from_numpy(data.labels()[pairs[:, 1]])
         encoding = redirector.encode(a)
-        outputs[size] = redirector.decode_parts(
-            redirector.rotate(encoding, {"gaze": labels[:, :2], "head": labels[:, 2:4]})
-        )
-        found |= figures(outputs[size].image, b, f"at {size} px")
+        decoded = redirector.decode_parts(redirector.rotate(encoding, {"gaze": labels[:, :2], "head": labels[:, 2:4]}))
+        images.append(decoded.image)
+        found |= figures(decoded.image, b, f"at {size} px")
         found[f"L1 of the source, not redirected, at {size} px"] = (redirector.decode(encoding) - a).abs().mean().item()
-        shown = {"source": a, "target": b, "redirected": outputs[size].image} | {
-            name: part for name, part in outputs[size].parts.items() if part.shape[1] == 3
-        }
+        parts = {name: decoded.parts[name] for name in PARTS if name in decoded.parts}
+        shown = {"source": a, "target": b, "redirected": decoded.image} | parts
     if len(sizes) > 1:
-        enlarged = F.interpolate(outputs[small].image, size=LARGE, mode="bicubic", align_corners=False)
-        found |= figures(enlarged, shown["target"], f"{small} px enlarged")
+        enlarged = F.interpolate(images[0], size=LARGE, mode="bicubic", align_corners=False)
+        found |= figures(enlarged, shown["target"], f"{loaded.size} px enlarged")
     return found, shown
 
 

@@ -93,7 +93,6 @@ def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
     twice = [stem for stem, times in Counter(clip.stem for clip in clips).items() if times > 1]
     if twice:
         raise UserError("--clip", f"{' and '.join(twice)} more than once", "files of different names", "Rename one.")
-    CUTTER.check()
     sources = {} if photos is None else {PHOTOGRAPHS: photograph_faces(photos)}
     sources |= {clip.stem: clip_faces(clip) for clip in clips}
     left_out: Counter[str] = Counter()

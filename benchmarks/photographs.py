@@ -123,7 +123,6 @@ def compare(sets: Mapping[str, Faces], seen: Mapping[str, Estimates], names: Seq
 
 def reference_on(path: Path, count: int) -> None:
     """Prints the reference's own error on synthetic patches, spread over the persons of a file."""
-    photo_faces.CUTTER.check()
     data = GazeDataset(path, equalize=False)
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
     patches = [np.ascontiguousarray(data[int(row)]["image"].permute(1, 2, 0).numpy()) for row in rows]

@@ -17,7 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from benchmarks.agreement import Agreement, agreement
-from benchmarks.detail import LARGE, carries_pixels, load_run
+from benchmarks.detail import load_run, sizes_of
 from benchmarks.photo_faces import PHOTOGRAPHS, read_faces, see_patches
 from core.command import UserError
 from core.runtime import tune_cpu
@@ -102,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     tune_cpu(torch.get_num_threads())
     try:
-        config, redirector = load_run(arguments.run)
-        size = LARGE if carries_pixels(redirector, config.image_size) else config.image_size
+        loaded = load_run(arguments.run)
+        redirector, size = loaded.redirector, sizes_of(loaded)[-1]
         sets, _ = read_faces(arguments.faces)
         if PHOTOGRAPHS not in sets:
             raise UserError(f"--faces: {arguments.faces} has no photographs in it, only clips.")

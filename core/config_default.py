@@ -177,7 +177,7 @@ class Config(BaseModel):
     redirect_to_labels: bool = _loss(False, "ask for the target's labels in training, not for what the encoder sees")
     coeff_warp_loss: Weight = _flow(0.0, "weight of the L1 distance of the warped source alone")
     coeff_paint_loss: Weight = _flow(0.0, "weight of the L1 distance of the paint alone")
-    coeff_mask_loss: Weight = _flow(0.0, "weight of the share of the picture that is painted")
+    coeff_mask_loss: Weight = _flow(0.0, "weight of the share that is painted, and a fifth of the mirrored one")
     coeff_flow_loss: Weight = _flow(0.0, "weight of the flow's total variation")
     use_mixing: bool = _loss(True, "for coeff_disentangle_*: decode and re-encode randomly mixed conditions of a pair")
     discriminator_warmup_steps: Natural = _loss(20000, "steps in which the adversarial weight rises from 0")

@@ -139,18 +139,33 @@ class FaceCutter:
         self, image: ndarray, name: str, camera_matrix: ndarray, pose: HeadPose, target: ndarray, note: str = ""
     ) -> Sample | LeftOut:
         """Patch and labels from an undistorted image, RGB uint8. target: looked at, (3,) mm in the camera frame."""
-        try:
-            rotation = normalizing_rotation(pose.centre, pose.rotation)
-        except ValueError as error:
-            return LeftOut(name, "no normalised camera for this head", str(error))
+        rotation = self.facing(name, pose)
+        if isinstance(rotation, LeftOut):
+            return rotation
         labels = normalized_labels(rotation, pose.rotation, pose.centre, pose.eyes, target)
         if not (np.isfinite(labels).all() and np.abs(labels[:2]).max() <= MAX_GAZE):
             return LeftOut(name, "gaze is more than 80 degrees from the camera", f"{np.degrees(labels[:2]).round(1)}")
+        matrix = self.to_patch(image.shape, name, camera_matrix, pose, rotation)
+        if isinstance(matrix, LeftOut):
+            return matrix
+        return Sample(name, warp_image(image, matrix, self.view.size), labels, note)
+
+    def facing(self, name: str, pose: HeadPose) -> ndarray | LeftOut:
+        """(3, 3): the camera, turned to look at the face and with its lean."""
+        try:
+            return normalizing_rotation(pose.centre, pose.rotation)
+        except ValueError as error:
+            return LeftOut(name, "no normalised camera for this head", str(error))
+
+    def to_patch(
+        self, shape: tuple[int, ...], name: str, camera_matrix: ndarray, pose: HeadPose, rotation: ndarray
+    ) -> ndarray | LeftOut:
+        """(3, 3): pixels of an undistorted image of a shape to those of the patch. rotation: as of `facing`."""
         matrix = warp_matrix(self.view, camera_matrix, pose.centre, rotation)
-        inside = coverage(matrix, self.view.size, image.shape)
+        inside = coverage(matrix, self.view.size, shape)
         if inside < self.min_coverage:
             return LeftOut(name, "face is cut by the image's border", f"{inside:.0%} of the patch is inside")
-        return Sample(name, warp_image(image, matrix, self.view.size), labels, note)
+        return matrix
 
 
 def add_face_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """Rendered people in larger photographs, for what puts a face back, and redirectors that do what they are told."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from core.config_default import Config
 from core.redirection.faces import PhotoFace, place
 from core.redirection.load import Loaded
 from models.redirector import Decoded, Encoding, Factor, Redirector
@@ -55,7 +55,7 @@ def face_of(shot: Shot = SHOT) -> PhotoFace:
 
 def loaded(redirector: Redirector, size: int = 64) -> Loaded:
     """A redirector as `load` gives it."""
-    return Loaded(redirector.eval().requires_grad_(False), size, torch.device("cpu"), Path("tiny.pt"))
+    return Loaded(redirector.eval().requires_grad_(False), Config(image_size=size), torch.device("cpu"))
 
 
 class Told(Redirector):

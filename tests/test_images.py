@@ -248,7 +248,6 @@ def two_faces(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> li
         return [found["anna/0.jpg"]] if alone else [found["self.jpg"], small]
 
     monkeypatch.setattr("preprocess.face_patches.detect_all", detect_all)
-    monkeypatch.setattr("preprocess.face_patches.landmark_source", lambda folder: None)
     return ["images", str(tmp_path / "photos"), "--out", str(tmp_path / "out.h5"), "--workers", "1"]
 
 

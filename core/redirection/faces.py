@@ -18,15 +18,13 @@ from preprocess.landmarks import to_68
 from preprocess.normalization import (
     ST_ED,
     apply_homography,
-    coverage,
     label_to_vector,
     normalizing_rotation,
     rotation_to_label,
     vector_to_label,
-    warp_matrix,
 )
 
-MIN_COVERAGE = 0.8  # part of the patch inside the photograph, as for patches of one's own photographs
+CUTTER = FaceCutter(min_coverage=0.8)  # as for patches of one's own photographs
 SIDE = ST_ED.size
 SIDEWAYS = np.radians(40)  # of the head; few training sets have more
 CLOSED = 0.12  # height of an eye's opening by its width
@@ -97,17 +95,15 @@ def find(image: ndarray, film: float = 0.0, focal: float | None = None) -> list[
 def place(landmarks: ndarray, camera: ndarray, shape: tuple[int, ...], number: int = 1) -> PhotoFace | LeftOut:
     """The normalised camera before a face of landmarks (68, 2). camera: (3, 3).  shape: of the photograph."""
     name = f"face {number}"
-    pose = FaceCutter().pose(landmarks, name, camera)
+    pose = CUTTER.pose(landmarks, name, camera)
     if isinstance(pose, LeftOut):
         return pose
-    try:
-        rotation = normalizing_rotation(pose.centre, pose.rotation)
-    except ValueError as error:
-        return LeftOut(name, "no normalised camera for this head", str(error))
-    to_patch = warp_matrix(ST_ED, camera, pose.centre, rotation)
-    inside = coverage(to_patch, SIDE, shape)
-    if inside < MIN_COVERAGE:
-        return LeftOut(name, "face is cut by the image's border", f"{inside:.0%} of the patch is inside")
+    rotation = CUTTER.facing(name, pose)
+    if isinstance(rotation, LeftOut):
+        return rotation
+    to_patch = CUTTER.to_patch(shape, name, camera, pose, rotation)
+    if isinstance(to_patch, LeftOut):
+        return to_patch
     upright = normalizing_rotation(pose.centre, np.eye(3))
     head = rotation_to_label(upright @ pose.rotation)
     return PhotoFace(number, landmarks, to_patch, rotation @ upright.T, head)

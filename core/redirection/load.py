@@ -23,12 +23,16 @@ REMEDY = "Name a run folder of train_st_ed.py, or one of its checkpoints."
 
 @dataclass(frozen=True)
 class Loaded:
-    """A redirector of patches, ready to be used. size: pixels a side of what its networks see."""
+    """A redirector of patches, ready to be used, with the settings that it was built by."""
 
     redirector: Redirector
-    size: int
+    settings: Config
     device: torch.device
-    path: Path
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of what its networks see."""
+        return self.settings.image_size
 
 
 def load(checkpoint: str | Path, config: str | Path | None = None, device: str = "auto") -> Loaded:
@@ -47,7 +51,7 @@ def load(checkpoint: str | Path, config: str | Path | None = None, device: str =
     redirector = build_redirector(settings)
     take_over(content, path, dict(redirector.named_children()))
     on = select_device(device)
-    return Loaded(redirector.to(on).eval().requires_grad_(False), settings.image_size, on, path)
+    return Loaded(redirector.to(on).eval().requires_grad_(False), settings, on)
 
 
 def _file(path: Path) -> Path:
