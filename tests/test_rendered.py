@@ -19,7 +19,7 @@ from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, EYE_IN_HEAD_LIMIT, Domain, draw_pose
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
-from preprocess.synthetic.rendered.expression import LEAST_OPEN
+from preprocess.synthetic.rendered.expression import LEAST_OPEN, draw_expression
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
 from preprocess.synthetic.rendered.render import patch, pose, see
@@ -121,6 +121,15 @@ def test_poses_from_landmarks_are_those_of_the_labels_in_the_mean():
         turns.append((right[1] - left[1]) / 30)
         levels.append(ahead[0])
     assert 0.88 < np.mean(turns) < 1.1 and abs(np.mean(levels)) < 3.5
+
+
+def test_lids_of_eyes_that_look_ahead_are_apart_by_anything_from_6_to_11_mm():
+    lids, rng, heights = landmark_vertices(), np.random.default_rng(0), []
+    for i in range(60):
+        person, scene = bare(i % 6), replace(LIGHT, expression=draw_expression(rng, 1.0))
+        rows = pose(person, scene, view_of(person, scene).gaze_directions)[0][:, 1]
+        heights.append(rows[lids[[40, 41, 46, 47]]].mean() - rows[lids[[37, 38, 43, 44]]].mean())
+    assert min(heights) < 6.6 and np.percentile(heights, 90) > 10.5
 
 
 def marked(person: Person, vertex: int) -> Person:
