@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from preprocess.__main__ import main
+from preprocess.face_model import head_pose
 from preprocess.landmarks import detect
 from preprocess.synthetic import samples
 from preprocess.synthetic.anatomy import pupil_centres
 from preprocess.synthetic.dataset import output_names
 from preprocess.synthetic.domains import DOMAINS, EYE_IN_HEAD_LIMIT, Domain, draw_pose
 from preprocess.synthetic.rendered.assets import PARTS, load_mesh
-from preprocess.synthetic.rendered.expression import LEAST_OPEN
+from preprocess.synthetic.rendered.expression import LEAST_OPEN, draw_expression
 from preprocess.synthetic.rendered.frame import landmark_vertices
 from preprocess.synthetic.rendered.person import Person, build_person
 from preprocess.synthetic.rendered.render import patch, pose, see
@@ -27,9 +28,11 @@ from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.samples import Style, draw_scenes, render_aligned_person, render_person
 from preprocess.synthetic.scene import (
     DISTANCE,
+    FACE_CENTRE,
     Framing,
     View,
     direction_to_pitchyaw,
+    head_rotation,
     make_view,
     pitchyaw_to_direction,
     scene_labels,
@@ -98,6 +101,35 @@ def test_eyes_stay_open_while_a_face_laughs(pitch: float):
         rows = pose(person, scene, view_of(person, scene).gaze_directions)[0][:, 1]
         heights.append(rows[lids[[40, 41, 46, 47]]].mean() - rows[lids[[37, 38, 43, 44]]].mean())
     assert min(heights) > LEAST_OPEN - 0.3
+
+
+def seen_pose(landmarks: np.ndarray, pitch: float, yaw: float) -> np.ndarray:
+    """(2,) pitch and yaw, degrees, that landmarks (68, 3) of a head turned by so many degrees are taken for."""
+    camera = np.array([[1000.0, 0, 63.5], [0, 1000.0, 63.5], [0, 0, 1]])
+    turn = head_rotation(float(np.deg2rad(pitch)), float(np.deg2rad(yaw)))
+    points = ((landmarks - FACE_CENTRE) @ turn.T + (0, 0, 2 * DISTANCE)) @ camera.T
+    found = head_pose(points[:, :2] / points[:, 2:], camera)
+    return np.rad2deg(direction_to_pitchyaw(-found.rotation[:, 2]))
+
+
+def test_poses_from_landmarks_are_those_of_the_labels_in_the_mean():
+    """As converters find them: noses stand out as far for the width of a head as those of the generic face."""
+    names, turns, levels = landmark_vertices(), [], []
+    for seed in range(12):
+        landmarks = np.where((names < 0)[:, None], np.nan, bare(seed).vertices[names].astype(float))
+        right, left, ahead = (seen_pose(landmarks, 0.0, yaw) for yaw in (15.0, -15.0, 0.0))
+        turns.append((right[1] - left[1]) / 30)
+        levels.append(ahead[0])
+    assert 0.88 < np.mean(turns) < 1.1 and abs(np.mean(levels)) < 3.5
+
+
+def test_lids_of_eyes_that_look_ahead_are_apart_by_anything_from_6_to_11_mm():
+    lids, rng, heights = landmark_vertices(), np.random.default_rng(0), []
+    for i in range(60):
+        person, scene = bare(i % 6), replace(LIGHT, expression=draw_expression(rng, 1.0))
+        rows = pose(person, scene, view_of(person, scene).gaze_directions)[0][:, 1]
+        heights.append(rows[lids[[40, 41, 46, 47]]].mean() - rows[lids[[37, 38, 43, 44]]].mean())
+    assert min(heights) < 6.6 and np.percentile(heights, 90) > 10.5
 
 
 def marked(person: Person, vertex: int) -> Person:

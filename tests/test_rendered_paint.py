@@ -89,6 +89,14 @@ def test_shadow_and_liner_stay_round_the_eyes():
     assert difference[(at.y < -24) | (at.y > 15)].max() == 0
 
 
+def test_the_inner_corners_of_eyes_are_flesh_and_lighter_than_dark_skin():
+    at, picture = places(), head(replace(somebody(), skin=(107.0, 75.0, 58.0)))
+    flesh, skin = (
+        picture[(np.abs(np.abs(at.x) - 18.5) < 1) & (np.abs(at.y - y) < 1) & (at.z < 40)].mean() for y in (1, 7)
+    )
+    assert flesh > 1.2 * skin
+
+
 def test_freckles_are_on_nose_and_cheeks_and_not_on_lips_and_brow_hair():
     traits = somebody()
     freckled = head(replace(traits, complexion=replace(traits.complexion, freckles=1.0)))

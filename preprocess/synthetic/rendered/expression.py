@@ -13,7 +13,7 @@ Expression = tuple[tuple[str, float], ...]
 _OPENS = {"eyeWide": 3.3, "eyeBlink": -10.3, "eyeLookDown": -2.8, "eyeLookUp": -1.2, "eyeSquint": -2.9}
 _OPENS |= {"cheekSquint": -0.8, "browDown": -0.6, "mouthSmile": -0.3}
 USUALLY_WIDE = 0.4  # the mesh's neutral eyes are 9 mm open in the middle, which looks sleepy
-LEAST_OPEN = 7.0  # mm: an eye whose gaze is labelled can be seen
+LEAST_OPEN = 6.0  # mm: an eye whose gaze is labelled can be seen
 
 
 def posed(expression: Expression, directions: ndarray, opening: float) -> dict[str, float]:
@@ -73,8 +73,9 @@ def draw_expression(rng: np.random.Generator, amount: float) -> Expression:
     if rng.random() < 0.4:
         raised = strength * rng.random()
         weights |= {"unit/browInnerUp": 0.6 * raised} | _both("browOuterUp", 0.6 * raised, lopsided)
+    # Whoever looks at the lens may have lids 6 or 11 mm apart: how wide an eye is says little of where it looks.
     lids = 0.14 * float(rng.normal())
-    weights |= _both("eyeBlink", max(lids, 0.0)) if lids > 0 else _both("eyeWide", -1.2 * lids)
+    weights |= _both("eyeBlink", lids) if lids > 0 else _both("eyeWide", -2.5 * max(lids, -0.3))
     return tuple((name, float(weight)) for name, weight in weights.items() if weight > 0.01)
 
 

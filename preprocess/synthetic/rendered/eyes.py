@@ -99,7 +99,7 @@ def _ball_colour(rays: ndarray, normal: ndarray, person: Person, view: View, eye
     radius = np.sqrt((across * across).sum(axis=1)) / np.float32(traits.iris_radius)
     head = normal @ view.rotation.astype(np.float32)  # in the head frame
     side = (-1.0, 1.0)[eye]
-    corner = np.clip(np.abs(head[:, 0] + 0.12 * side) * 1.9 - 0.75, 0, 1)
+    corner = np.clip(1.9 * np.abs(head[:, 0]) - np.where(head[:, 0] * side > 0, 1.2, 0.8), 0, 1)
     colour = SCLERA * (1 - 0.10 * np.abs(head[:, 1:2])) + (PINK - SCLERA) * corner[:, None] * np.float32(0.75)
     iris = (np.array(traits.iris, np.float32) / 255) ** 2
     right, down = view.rotation[:, 0].astype(np.float32), view.rotation[:, 1].astype(np.float32)

@@ -11,6 +11,7 @@ from preprocess.synthetic.rendered.colours import Rgb, darkness, jitter, mix
 from preprocess.synthetic.rendered.places import places
 
 _LIPS = ((0.84, 0.64, 0.66), (0.86, 0.74, 0.80))  # of the skin's colour, fair and dark
+_FLESH = (196, 146, 138)  # in the inner corners of the eyes
 LIPSTICKS = (
     (188, 72, 82), (170, 30, 44), (120, 22, 40), (196, 96, 104), (206, 120, 116), (160, 88, 78), (132, 40, 66),
     (214, 90, 112), (150, 70, 60), (98, 32, 46), (200, 60, 50),
@@ -74,9 +75,21 @@ def _lids() -> tuple[ndarray, ndarray, ndarray]:
     at = places()
     ax = np.abs(at.x)
     upper, near = at.y < np.interp(ax, [20, 45], [-0.5, -2.0]), at.z < 40
-    line = smooth(at.eyes, 4.0, 2.6) * near
+    line, above = smooth(at.eyes, 4.0, 2.6) * near, smooth(at.eyes, 5.2, 3.2) * near
     lid = smooth(at.eyes, 12.5, 6.0) * smooth(at.y, -17, -11) * upper * near
-    return line * upper, line * ~upper, lid
+    return above * upper, line * ~upper, lid
+
+
+@cache
+def _corners() -> tuple[ndarray, ndarray]:
+    """Flesh in the inner corners of the eyes, which the mesh has closed, and the edge of the lid above it."""
+    at = places()
+    ax = np.abs(at.x)
+    along = (ax - 16.2) / 4.6  # from the corner to where the mesh's lids part
+    off = at.y - (2.2 - 2.5 * along)
+    half = 0.5 + 1.3 * along
+    there = smooth(along, -0.15, 0.15) * smooth(along, 1.3, 1.1) * (at.z < 40)
+    return smooth(half - np.abs(off), -0.5, 0.5) * there, bump(0, off + half, 0, 0.6, 1, 0.8) * there
 
 
 @cache
@@ -97,8 +110,11 @@ def paint_makeup(colour: ndarray, gloss: ndarray, makeup: Makeup) -> None:
     eyes = colour[window]
     if makeup.shadow_strength:
         _tint(eyes, makeup.shadow, np.float32(0.7 * makeup.shadow_strength) * lid)
-    _tint(eyes, (26, 18, 17), np.float32(0.38 + 0.25 * makeup.mascara + 0.4 * makeup.liner) * upper)
-    _tint(eyes, (40, 24, 22), np.float32(0.08 + 0.2 * makeup.liner) * lower)
+    _tint(eyes, (26, 18, 17), np.float32(min(1.0, 0.6 + 0.2 * makeup.mascara + 0.3 * makeup.liner)) * upper)
+    _tint(eyes, (40, 24, 22), np.float32(0.04 + 0.2 * makeup.liner) * lower)
+    flesh, edge = (mask[window] for mask in _corners())
+    _tint(eyes, _FLESH, np.float32(0.85) * flesh)
+    _tint(eyes, (40, 24, 22), np.float32(0.55) * edge)
     if makeup.blush:
         rose = colour * np.array([1.02, 0.82, 0.84], np.float32)
         colour += (rose - colour) * (np.float32(makeup.blush) * _cheeks())[..., None]

@@ -31,8 +31,10 @@ def _relative_skin(name: str) -> ndarray:
     skin = planes(HEAD_ROWS, WIDTH, 3)
     skin += load_skins()[name]
     skin /= skin[_FACE].mean(axis=(0, 1))
-    near = (0.65 * smooth(places().eyes, 7, 3))[..., None]
-    return skin + (np.array([0.93, 0.86, 0.84], np.float32) - skin) * near
+    at = places()
+    near = (0.75 * smooth(at.eyes, 9, 4))[..., None]
+    light = 1 + 0.2 * smooth(at.y, 0, 5)[..., None]  # lower lids turn to the sky
+    return skin + (light * np.array([0.97, 0.89, 0.87], np.float32) - skin) * near
 
 
 def _blend(traits: Traits) -> ndarray:
