@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.flow import head_rotation, pixel_positions
+from models.flow import EYES, head_rotation, pixel_positions
 from models.geometry import angular_error_deg, at_least_float32
 
 REAL, FAKE = 0.0, 1.0
@@ -47,7 +47,6 @@ def not_carried(shares: Tensor) -> Tensor:
     return paint + 0.2 * mirror
 
 
-EYES = ((0.42, 0.39, 0.0), (-0.42, 0.39, 0.0))  # of a head: image left, up, towards the camera; half a patch is 1
 EYE_RADIUS = 0.14
 
 

@@ -5,7 +5,8 @@ between them are seeds of one kind, of which mean and standard error are told. `
 
 Laplacians see what is finest: their correlation with the target's says whether it is in the right place, their energy
 over the target's whether there is as much of it. 'At 128 px' is of redirectors that give back the size they are given;
-beside it is what comes out at the networks' size, enlarged.
+beside it is what comes out at the networks' size, enlarged. Of one that was trained on images larger than its networks
+see (`flow_size`), what comes out is averaged down to that size.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from core.redirection.load import Loaded, load
 from core.report import PARTS
 from core.runtime import tune_cpu
 from core.sources import build_test_sets
+from models.st_ed_flow import reduced
 from utils import image_grid, image_to_float, write_png
 
 LARGE = 128
@@ -80,7 +82,7 @@ def load_run(folder: Path) -> Loaded:
 
 
 def sizes_of(loaded: Loaded) -> list[int]:
-    """Pixels a side at which it is looked at: its networks' own, and LARGE where it gives that back."""
+    """Pixels a side of the images that it is given: those of its training, and LARGE where it gives that back."""
     return [loaded.size, LARGE] if loaded.redirector.carries_pixels and loaded.size < LARGE else [loaded.size]
 
 
@@ -104,9 +106,14 @@ def measure(folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
         found[f"L1 of the source, not redirected, at {size} px"] = (redirector.decode(encoding) - a).abs().mean().item()
         parts = {name: decoded.parts[name] for name in PARTS if name in decoded.parts}
         shown = {"source": a, "target": b, "redirected": decoded.image} | parts
-    if len(sizes) > 1:
-        enlarged = F.interpolate(images[0], size=LARGE, mode="bicubic", align_corners=False)
-        found |= figures(enlarged, shown["target"], f"{loaded.size} px enlarged")
+    small = config.flow_size or loaded.size
+    if redirector.carries_pixels and small < sizes[-1]:
+        image, target = shown["redirected"], shown["target"]
+        if small < sizes[0]:  # nothing smaller was looked at yet
+            images = [reduced(image, small)]
+            found |= figures(images[0], reduced(target, small), f"at {small} px")
+        enlarged = F.interpolate(images[0], size=sizes[-1], mode="bicubic", align_corners=False)
+        found |= figures(enlarged, target, f"{small} px enlarged")
     return found, shown
 
 

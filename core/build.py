@@ -60,7 +60,7 @@ def build_redirector(config: Config) -> Redirector:
     if config.redirector == "st-ed-flow":
         return STEDFlow(
             factors,
-            config.image_size,
+            config.flow_size or config.image_size,
             config.growth_rate,
             config.densenet_blocks,
             config.fc_embedding_width,

@@ -144,6 +144,7 @@ class Config(BaseModel):
     fc_embedding_width: Natural = _patches(0, "hidden width of the embedding head; 0: its input's, as published")
     output_init_gain: Positive = _decoder(1.0, "scale of the decoder's last layer before training; 1: as published")
     carry_colour: bool = _decoder(False, "add the source's mean colour to the decoder's image; not published")
+    flow_size: Literal[0, 64, 128] = _patches(0, "side of what sees all but the eyes; 0: image_size", of=FLOW)
     flow_width: Count = _patches(16, "channels of the decoder of flow, mask and paint at full size", of=FLOW)
     size_0d_unit: Count = _patches(512, "size of the appearance embedding")
     num_1d_units: Natural = _patches(16, "extraneous factors of one angle")

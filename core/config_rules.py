@@ -29,7 +29,8 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
     """(key, problem) of settings that do not go together; rules that read an `unusable` key are left out."""
     c = config
     is_gan, latent_terms = c.redirector == "redirtrans-gan", (c.coeff_latent_loss, c.coeff_delta_loss)
-    side, rest = divmod(c.image_size, 2 ** min(c.densenet_blocks + 1, 64))
+    seen = (c.redirector == "st-ed-flow" and c.flow_size) or c.image_size  # by the encoder
+    side, rest = divmod(seen, 2 ** min(c.densenet_blocks + 1, 64))
     folders = {key: os.path.normpath(getattr(c, key)) for key in ("gazenet_savepath", "eval_gazenet_savepath")}
     same_path = folders["gazenet_savepath"] == folders["eval_gazenet_savepath"]
     holds_estimator = [key for key, path in folders.items() if is_set(path) and path == os.path.normpath(c.save_path)]
@@ -47,8 +48,10 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          f"is {' and '.join(holds_estimator)}, too: checkpoints of the run and an estimator's would mix; set another."),
         ("num_2d_units", "redirector", c.num_2d_units < 2 and not is_gan,
          f"is {c.num_2d_units}, expected at least 2: the last two are head and gaze (ST-ED.json: 4)."),
-        ("densenet_blocks", "image_size redirector", (side < 2 or rest > 0) and not is_gan,
-         (f"is {c.densenet_blocks}, which halves an image of {c.image_size} px {c.densenet_blocks + 1} times,"
+        ("flow_size", "image_size redirector", c.flow_size > c.image_size and c.redirector == "st-ed-flow",
+         f"is {c.flow_size}, more than image_size ({c.image_size}); set at most that, or 0."),
+        ("densenet_blocks", "image_size flow_size redirector", (side < 2 or rest > 0) and not is_gan,
+         (f"is {c.densenet_blocks}, which halves an image of {seen} px {c.densenet_blocks + 1} times,"
           " to less than 2 px; set fewer blocks or a larger image_size.")),
         ("gazecapture_file", "skip_training synthetic_data",
          training and not c.synthetic_data and not is_set(c.gazecapture_file),

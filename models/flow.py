@@ -3,6 +3,8 @@
 Positions are (x right, y down) in [-1, 1] over the picture, as `grid_sample` without aligned corners has them.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,15 +19,18 @@ def pixel_positions(side: int, like: Tensor) -> Tensor:
     return torch.stack((x, y))[None]
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Backward warp: pixel p of the result is the image at p + flow(p); the border is continued.
+def warp(image: Tensor, flow: Tensor, where: Tensor | None = None) -> Tensor:
+    """Backward warp: pixel p of the result is the image at p + flow(p), bicubically; the border is continued.
 
-    image: (B, C, S, S).  flow: (B, 2, S, S), in units of half a picture.
+    image: (B, C, S, S).  flow: (B, 2, h, w), in units of half a picture.  where: (B, h, w, 2) positions p; None: all
+    pixels of the image.  (Bilinearly half of the finest detail was lost.)
     Source: spatial transformer networks; as appearance flow in view synthesis by appearance flow.
     """
     flow, image = at_least_float32(flow), at_least_float32(image)
-    where = (pixel_positions(image.shape[-1], flow) + flow).permute(0, 2, 3, 1)
-    return F.grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)
+    if where is None:
+        where = pixel_positions(image.shape[-1], flow).permute(0, 2, 3, 1)
+    where = where + flow.permute(0, 2, 3, 1)
+    return F.grid_sample(image, where, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def enlarged(maps: Tensor, side: int) -> Tensor:
@@ -61,3 +66,48 @@ def rigid_flow(depth: Tensor, source: Tensor, target: Tensor) -> Tensor:
         back = head_rotation(source) @ head_rotation(target).transpose(1, 2)
         there = torch.einsum("bij,bjhw->bihw", back[:, :2], points)
     return -there - here
+
+
+EYES = ((0.42, 0.39, 0.0), (-0.42, 0.39, 0.0))  # of a head: image left, up, towards the camera; half a patch is 1
+EYE_REACH = (0.36, 0.24)  # of an eye's patch from its middle, across and down
+EYE_SAMPLES = (32, 48)  # rows and columns of an eye's patch
+
+
+@dataclass(frozen=True)
+class EyePlaces:
+    """Where the eyes are, first all at image left, then all at image right. middle: (2 B, 2), x right and y down.
+    mirrored: (2 B,), -1 where the patch is the mirror image."""
+
+    middle: Tensor
+    mirrored: Tensor
+
+    def grid(self) -> Tensor:
+        """(2 B, h, w, 2): positions of a patch's samples, for `grid_sample`."""
+        rows, columns = EYE_SAMPLES
+        v, u = torch.meshgrid(steps(rows, self.middle), steps(columns, self.middle), indexing="ij")
+        u, v = u * EYE_REACH[0] * self.mirrored[:, None, None], (v * EYE_REACH[1]).expand(len(self.middle), -1, -1)
+        return torch.stack((u, v), dim=-1) + self.middle[:, None, None]
+
+    def put_back(self, patches: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Patches (2 B, C, h, w) as maps (B, C, side, side), and how far they hold there: 1 inside, fading to 0."""
+        here = pixel_positions(side, patches) - self.middle[:, :, None, None]
+        u, v = here[:, 0] * self.mirrored[:, None, None] / EYE_REACH[0], here[:, 1] / EYE_REACH[1]
+        maps = F.grid_sample(patches, torch.stack((u, v), dim=-1), padding_mode="zeros", align_corners=False)
+        window = ((1 - torch.maximum(u.abs(), v.abs())) / 0.3).clamp(0, 1)[:, None]
+        (left, right), (at_left, at_right) = maps.chunk(2), window.chunk(2)
+        both = (at_left + at_right).clamp(min=1)
+        return (at_left * left + at_right * right) / both, (at_left + at_right) / both
+
+
+def eye_places(head: Tensor) -> EyePlaces:
+    """Of the eyes of heads (B, 2) in a normalised patch."""
+    with torch.autocast(head.device.type, enabled=False):
+        places = -(head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T)
+    return EyePlaces(
+        torch.cat(places.unbind(2)), torch.tensor([1.0, -1.0], device=head.device).repeat_interleave(len(head))
+    )
+
+
+def steps(count: int, like: Tensor) -> Tensor:
+    """(count,): middles of so many pixels in [-1, 1]."""
+    return (torch.arange(count, device=like.device, dtype=torch.float32) * 2 + 1) / count - 1

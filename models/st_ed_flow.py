@@ -8,15 +8,16 @@ its own conditions and embeddings (the remainder), and the rotated ones. From th
 1. `encode`        the image as ST-ED encodes it, and what the decoder needs of the source besides
 2. `decode_parts`  flows, shares and paint at the networks' size, enlarged to the source's own, where it is then moved
 3. `FlowDecoder`   embeddings and conditions, new and own, to a style; the style to a coarse flow: a head that turns,
-                   and what a face does besides; then `FineNet`
-4. `FineNet`       a U-Net that looks at the source and its mirror image, moved so, and gives the rest: irises, lids,
-                   the shares, the paint
+                   and what a face does besides. A U-Net looks at the source and its mirror image, moved so, and gives
+                   the rest: lids, the shares, the paint
+4. `EyeNet`        the same for the eyes alone, as sharply as the source has them, painted with colours of their own
 5. `turned`        how far an edit goes. It scales every change: an edit of nothing is the source to the bit, and an
                    edit of the gaze alone has no coarse flow
 
 Ideas: View Synthesis by Appearance Flow (ECCV 2016), DeepWarp (ECCV 2016), First Order Motion Model (NeurIPS 2019).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,14 +25,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import Encoder, embedding_width
-from models.flow import enlarged, pixel_positions, rigid_flow, warp
+from models.flow import EyePlaces, enlarged, eye_places, pixel_positions, rigid_flow, warp
 from models.geometry import at_least_float32
 from models.redirector import Decoded, Encoding, Factor, Redirector, flat_embeddings
 
 STYLE_WIDTH = 128
 COARSE_SIDE = 16
+SHARP_SIDE = 128  # pixels a side of the source that the eyes are looked at in
+COLOURS = 8  # that an eye is painted with
+OF_EYES = ("head", "gaze")  # the factors that eyes depend on
 SMALL_TURN = 0.05  # radians; edits of far less move less than the decoder would have it
 DEPTH = (0.38, 1.1, 0.2)  # of a head before training: in the middle, and what it loses by x^2 and y^2
+
+Maps = tuple[Tensor, Tensor, Tensor, Tensor]  # flow, mirror_flow, shares, paint
 
 
 class STEDFlow(Redirector):
@@ -50,6 +56,7 @@ class STEDFlow(Redirector):
         self.factors, self.image_size = factors, image_size
         self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
         self.decoder = FlowDecoder(factors, width)
+        self.eyes = EyeNet(width)
 
     def encode(self, image: Tensor) -> Encoding:
         side = self.image_size
@@ -61,13 +68,9 @@ class STEDFlow(Redirector):
 
     def decode_parts(self, encoding: Encoding) -> Decoded:
         source = encoding.remainder["image"]
-        flow, mirror_flow, shares, paint = (
-            enlarged(part, source.shape[-1]) for part in self.decoder(encoding, reduced(source, self.image_size))
-        )
-        warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
-        shares = shares.clamp(min=0)
-        shares = shares / shares.sum(dim=1, keepdim=True)
-        image = shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint
+        maps = self.decoder(encoding, reduced(source, self.image_size))
+        flow, mirror_flow, shares, paint = self.eyes(encoding, source, maps)
+        image, warped, mirrored = blend(source, flow, mirror_flow, shares, paint)
         carried = {"flow": flow, "mirror_flow": mirror_flow, "warp": warped, "mirror": mirrored}
         return Decoded(image, {**carried, "paint": paint, "shares": shares})
 
@@ -91,7 +94,7 @@ class FlowDecoder(nn.Module):
         )  # fmt: skip
         self.coarse = nn.Linear(STYLE_WIDTH, 6 * COARSE_SIDE**2)
         self.depth = nn.Parameter(torch.tensor(DEPTH))
-        self.fine = FineNet(width)
+        self.fine = UNet(8, width, 10)
         nn.init.zeros_(self.coarse.weight)
         nn.init.zeros_(self.coarse.bias)
 
@@ -99,7 +102,11 @@ class FlowDecoder(nn.Module):
         style = self.style(self.seen(encoding))
         flow, mirror_flow = self.coarse_flows(encoding, style, source.shape[-1])
         flow = turned(encoding, self.moved) * flow
-        more, shares, paint = self.fine(warp(source, flow), warp(source.flip(-1), mirror_flow), flow, style)
+        warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
+        more, shares, paint = self.fine(torch.cat((warped, mirrored, flow), dim=1), style).split((4, 3, 3), dim=1)
+        more, paint = 0.1 * more, warped + paint
+        first = torch.tensor([2.0, 0.0, 0.0]).to(shares)[:, None, None]
+        shares = torch.softmax(shares + first, dim=1)
         amount = turned(encoding, self.steered)
         unmoved = torch.tensor([1.0, 0.0, 0.0]).to(shares)[:, None, None]
         return flow + amount * more[:, :2], mirror_flow + more[:, 2:], torch.lerp(unmoved, shares, amount), paint
@@ -123,29 +130,81 @@ class FlowDecoder(nn.Module):
         return gate * rigid_flow(depth, own, new) + free, gate * rigid_flow(depth, mirrored, new) + mirror_free
 
 
-class FineNet(nn.Module):
-    """The moved source to the rest of both flows, the shares and the paint: a small U-Net that a style scales."""
+class UNet(nn.Module):
+    """A small U-Net that a style scales; it gives zeros before training."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, c_in: int, width: int, c_out: int) -> None:
         super().__init__()
         w = width
-        self.down = nn.ModuleList([_Layer(8, w), _Layer(w, 2 * w, 2), _Layer(2 * w, 3 * w, 2), _Layer(3 * w, 4 * w, 2)])
+        self.down = nn.ModuleList(
+            [_Layer(c_in, w), _Layer(w, 2 * w, 2), _Layer(2 * w, 3 * w, 2), _Layer(3 * w, 4 * w, 2)]
+        )
         self.narrow = nn.ModuleList([nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1), nn.Conv2d(2 * w, w, 1)])
         self.up = nn.ModuleList([_Layer(6 * w, 3 * w), _Layer(4 * w, 2 * w), _Layer(2 * w, w)])
-        self.out = nn.Conv2d(w, 10, 3, padding=1)
+        self.out = nn.Conv2d(w, c_out, 3, padding=1)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, warped: Tensor, mirrored: Tensor, flow: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, skips = torch.cat((warped, mirrored, flow), dim=1), []
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        skips = []
         for layer in self.down:
             x = layer(x, style)
             skips.append(x)
         for narrow, layer, skip in zip(self.narrow, self.up, reversed(skips[:-1]), strict=True):
             x = layer(torch.cat((F.interpolate(narrow(x), scale_factor=2.0, mode="nearest"), skip), dim=1), style)
-        flows, shares, paint = at_least_float32(self.out(x)).split((4, 3, 3), dim=1)
-        first = torch.tensor([2.0, 0.0, 0.0]).to(shares)[:, None, None]
-        return 0.1 * flows, torch.softmax(shares + first, dim=1), warped + paint
+        return at_least_float32(self.out(x))
+
+
+class EyeNet(nn.Module):
+    """Both eyes once more, as sharply as the source has them: what each lacks of flow, and paint in colours of its own.
+
+    An eye is cut out where a head of the new condition has it, the one at image right as its mirror image, so that both
+    are one and the same to the network.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.style = nn.Sequential(
+            nn.Linear(6 * len(OF_EYES), STYLE_WIDTH), nn.LeakyReLU(0.2),
+            nn.Linear(STYLE_WIDTH, STYLE_WIDTH), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.net = UNet(3, width, 3 + 2 * COLOURS)
+        nn.init.normal_(self.net.out.weight[3:], std=0.02)  # alike, they would stay alike
+
+    def forward(self, encoding: Encoding, source: Tensor, maps: Maps) -> Maps:
+        """The decoder's maps at the size of the source (B, 3, S, S), with the eyes in them."""
+        places = eye_places(encoding.conditions["head"].detach())
+        crops = self.crops(source, maps, places)
+        found = self.net(crops, self.style(self.seen(encoding)))
+        flows, share, mix, picks = found.split((2, 1, COLOURS, COLOURS), dim=1)
+        across = places.mirrored[:, None, None, None] * flows[:, :1]
+        painted = own_colours(crops, picks, mix)
+        found = torch.cat((0.1 * across, 0.1 * flows[:, 1:], torch.sigmoid(share - 1), painted), dim=1)
+        found, holds = places.put_back(found, source.shape[-1])
+        more, share, painted = found.split((2, 1, 3), dim=1)
+        flow, mirror_flow, shares, paint = (enlarged(part, source.shape[-1]) for part in maps)
+        shares, amount = whole(shares), turned(encoding, OF_EYES)
+        eyes = torch.tensor([0.0, 0.0, 1.0]).to(shares)[:, None, None].expand_as(shares)
+        shares = shares.lerp(eyes, amount * share)
+        return flow + amount * more, mirror_flow, shares, (1 - holds) * paint + painted
+
+    def crops(self, source: Tensor, maps: Maps, places: EyePlaces) -> Tensor:
+        """(2 B, 3, h, w): the eyes as the decoder has them, sampled from the source itself."""
+        sharp = reduced(source, min(source.shape[-1], SHARP_SIDE)).repeat(2, 1, 1, 1)
+        where = places.grid()
+        flow, mirror_flow, shares, paint = (
+            F.grid_sample(part.repeat(2, 1, 1, 1), where, padding_mode="border", align_corners=False) for part in maps
+        )
+        warped, mirrored = warp(sharp, flow, where), warp(sharp.flip(-1), mirror_flow, where)
+        return shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint
+
+    def seen(self, encoding: Encoding) -> Tensor:
+        """Conditions, new, old and their difference, for the eyes at image left and, mirrored, at image right."""
+        new = torch.cat([encoding.conditions[name] for name in OF_EYES], dim=1).detach()
+        old = torch.cat([encoding.remainder[f"own_{name}"] for name in OF_EYES], dim=1).detach()
+        seen = torch.cat((new, old, 4 * (new - old)), dim=1)
+        mirrored = torch.tensor([1.0, -1.0]).to(seen).repeat(seen.shape[1] // 2)
+        return torch.cat((seen, seen * mirrored))
 
 
 class _Layer(nn.Module):
@@ -160,10 +219,35 @@ class _Layer(nn.Module):
         return F.leaky_relu(F.instance_norm(self.conv(x)) * (1 + gain) + bias, 0.2)
 
 
-def turned(encoding: Encoding, names: list[str]) -> Tensor:
+def turned(encoding: Encoding, names: Sequence[str]) -> Tensor:
     """How far conditions are from the source's own: (B, 1, 1, 1), 0 where they are equal, 1 from about 5 degrees on."""
     far = torch.cat([encoding.conditions[name] - encoding.remainder[f"own_{name}"] for name in names], dim=1).detach()
     return (1 - torch.exp(-far.square().sum(dim=1) / SMALL_TURN**2))[:, None, None, None]
+
+
+def own_colours(image: Tensor, picks: Tensor, mix: Tensor) -> Tensor:
+    """A picture (B, 3, h, w) of a few colours that are the image's own, whoever's and in whatever light.
+
+    picks: (B, n, h, w), where each of n colours is taken from: it is the mean over the image by its softmax.
+    mix: (B, n, h, w), of which colours each pixel is.
+    """
+    shares = torch.softmax(4 * picks.flatten(2), dim=2)
+    colours = shares @ at_least_float32(image).flatten(2).transpose(1, 2)  # (B, n, 3)
+    return torch.einsum("bnhw,bnc->bchw", torch.softmax(4 * mix, dim=1), colours)
+
+
+def blend(
+    source: Tensor, flow: Tensor, mirror_flow: Tensor, shares: Tensor, paint: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The image, and the moved source and its moved mirror image that it was made of."""
+    warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
+    return shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint, warped, mirrored
+
+
+def whole(shares: Tensor) -> Tensor:
+    """Shares that were enlarged, made shares again: none below 0, their sum 1."""
+    shares = shares.clamp(min=0)
+    return shares / shares.sum(dim=1, keepdim=True)
 
 
 def reduced(image: Tensor, side: int) -> Tensor:

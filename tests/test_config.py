@@ -71,7 +71,7 @@ NEW_DEFAULTS: dict[str, Any] = {
     "checkpoint_generator": False,
     "e4e_weights": ".", "stylegan2_weights": ".", "arcface_weights": ".", "train_missing_pair": False,
     "pair_num_steps": 2400, "coeff_l2_loss": 0.0, "coeff_lpips_loss": 0.0, "coeff_identity_loss": 0.0,
-    "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0, "flow_width": 16, "coeff_gradient_loss": 0.0,
+    "coeff_latent_loss": 0.0, "coeff_delta_loss": 0.0, "flow_size": 0, "flow_width": 16, "coeff_gradient_loss": 0.0,
     "coeff_eye_loss": 0.0, "coeff_warp_loss": 0.0, "coeff_paint_loss": 0.0, "coeff_mask_loss": 0.0,
     "coeff_flow_loss": 0.0, "redirect_to_labels": False,
     "augmentation_labels": (), "augmentation_seeds": (0,),
@@ -203,7 +203,7 @@ def test_a_redirector_ignores_what_is_of_others() -> None:
     assert st_ed - redirtrans == {"projector_width", "deprojector_width"} and redirtrans < st_ed
     assert {"e4e_weights", "face_size", "pair_num_steps", "coeff_latent_loss"} <= redirtrans
     assert {"growth_rate", "discriminator_width", "carry_colour", "mirror_augmentation"} <= gan
-    parts = {"flow_width", "coeff_warp_loss", "coeff_paint_loss", "coeff_mask_loss", "coeff_flow_loss"}
+    parts = {"flow_size", "flow_width", "coeff_warp_loss", "coeff_paint_loss", "coeff_mask_loss", "coeff_flow_loss"}
     assert gan & redirtrans == st_ed - flow == parts
     assert flow - st_ed == {"carry_colour", "output_init_gain"}
     assert "coeff_eye_loss" in gan
@@ -417,6 +417,9 @@ def test_no_config_file_at_all_is_told_what_to_do() -> None:
         ({"densenet_blocks": 6}, "densenet_blocks", "halves an image of 128 px 7 times, to less than 2 px"),
         ({"image_size": 64}, "densenet_blocks", "halves an image of 64 px 6 times"),
         ({"densenet_blocks": 10**9}, "densenet_blocks", "set fewer blocks"),
+        ({"redirector": "st-ed-flow", "flow_size": 64}, "densenet_blocks", "halves an image of 64 px 6 times"),
+        ({"redirector": "st-ed-flow", "flow_size": 128, "image_size": 64, "densenet_blocks": 3}, "flow_size",
+         "is 128, more than image_size (64)"),
         ({"gazecapture_file": "."}, "gazecapture_file", "names no file, but training needs one"),
         ({"gazecapture_file": "", "synthetic_data": True}, "synthetic_data", "set gazecapture_file"),
         ({"skip_training": True}, "skip_training", "is true, but load_step is 0"),

@@ -1,10 +1,12 @@
 """The redirector that carries pixels: geometry of its flow, and what its edits leave alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from models.flow import enlarged, head_rotation, pixel_positions, rigid_flow, warp
+from models.flow import enlarged, eye_places, head_rotation, pixel_positions, rigid_flow, warp
 from models.geometry import pitchyaw_to_vector
 from models.redirector import Encoding
 from models.st_ed import st_ed_factors
@@ -73,6 +75,56 @@ def test_the_networks_see_the_same_whatever_the_size(redirector: STEDFlow) -> No
         assert torch.allclose(large.embeddings[name], value, atol=1e-5)
 
 
+def test_an_eye_put_back_where_it_was_cut_out_is_as_it_was() -> None:
+    smooth = pixel_positions(128, torch.zeros(1)).cos().repeat(2, 1, 1, 1)
+    places = eye_places(torch.tensor([[0.0, 0.0], [0.2, -0.5]]))
+    patches = F.grid_sample(smooth.repeat(2, 1, 1, 1), places.grid(), align_corners=False)
+    maps, window = places.put_back(patches, 128)
+    assert torch.allclose(maps, window * smooth, atol=2e-2)
+    assert window.amax(dim=(1, 2, 3)).tolist() == [1, 1]
+    assert window[..., 96:, :].abs().max() == 0  # no eyes in the lower quarter
+
+
+def test_eyes_are_cut_out_where_a_head_has_them_and_one_of_them_mirrored() -> None:
+    places = eye_places(torch.zeros(1, 2))
+    assert places.middle.flatten().tolist() == pytest.approx([-0.42, -0.39, 0.42, -0.39])
+    left, right = places.grid()[..., 0]
+    assert left[0, 0] < left[0, -1] and right[0, 0] > right[0, -1]
+    up = eye_places(torch.tensor([[0.5, 0.0]])).middle
+    assert up[0, 1] < 0.9 * -0.39 * torch.tensor(0.5).cos()
+
+
+def test_a_mirrored_face_gets_the_mirrored_eyes(redirector: STEDFlow) -> None:
+    """One network for both eyes: what it does is the same in a mirror."""
+    torch.nn.init.normal_(redirector.eyes.net.out.weight, std=0.1)
+    encoding = redirector.rotate(encoded(redirector), {"gaze": torch.tensor([[0.2, 0.3]]).repeat(4, 1)})
+    signs = torch.tensor([1.0, -1.0])
+    mirrored = replace(
+        encoding,
+        conditions={
+            name: value * signs if value.shape[1] == 2 else value for name, value in encoding.conditions.items()
+        },
+        remainder={n: v * signs if n in ("own_gaze", "own_head") else v for n, v in encoding.remainder.items()},
+    )
+    image = encoding.remainder["image"]
+    flat = torch.zeros(4, 2, SIZE, SIZE), torch.zeros(4, 2, SIZE, SIZE)
+    shares, paint = torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].repeat(4, 1, SIZE, SIZE), torch.zeros_like(image)
+    maps = (*flat, shares, paint)
+    one, other = redirector.eyes(encoding, image, maps), redirector.eyes(mirrored, image.flip(-1), maps)
+    assert torch.allclose(one[0] * torch.tensor([-1.0, 1.0])[:, None, None], other[0].flip(-1), atol=1e-5)
+    assert torch.allclose(one[2], other[2].flip(-1), atol=1e-5)
+    assert one[0].abs().max() > 1e-3
+
+
+def test_the_networks_may_see_less_than_they_give_back() -> None:
+    small = STEDFlow(st_ed_factors(8, 1, 4, 3, 4), 64, growth=2, blocks=3, fc_width=16, width=4).eval()
+    images = F.interpolate(random_batch()["image_a"], size=128)
+    with torch.no_grad():
+        encoding = small.encode(images)
+        decoded = small.decode_parts(small.rotate(encoding, {"gaze": torch.full((4, 2), 0.3)}))
+    assert decoded.image.shape == images.shape and decoded.parts["flow"].shape[-1] == 128
+
+
 def test_sizes_that_are_no_multiple_are_refused(redirector: STEDFlow) -> None:
     with pytest.raises(ValueError, match=r"\(1, 3, 96, 96\).*multiple of 64 px"):
         redirector.encode(torch.zeros(1, 3, 96, 96))
@@ -103,7 +155,7 @@ def test_a_gradient_reaches_every_parameter(redirector: STEDFlow) -> None:
     batch = random_batch()
     encoding = redirector.encode(batch["image_a"])
     targets = {"gaze": torch.full((4, 2), 0.3), "head": torch.full((4, 2), -0.3)}
-    for part in (redirector.decoder.fine.out, redirector.decoder.coarse):
+    for part in (redirector.decoder.fine.out, redirector.decoder.coarse, redirector.eyes.net.out):
         torch.nn.init.normal_(part.weight, std=0.1)  # they start at zero and let nothing through yet
     decoded = redirector.decode_parts(redirector.rotate(encoding, targets))
     (decoded.image.square().mean() + sum(value.square().mean() for value in encoding.conditions.values())).backward()

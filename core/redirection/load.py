@@ -42,7 +42,7 @@ def load(checkpoint: str | Path, config: str | Path | None = None, device: str =
     trained with, for a checkpoint that does not hold it, as the published one.  device: auto, cpu, cuda or cuda:N.
     Raises UserError if there is none, or one that cannot redirect photographs.
     """
-    path = _file(Path(checkpoint))
+    path = checkpoint_of(Path(checkpoint))
     content = read_checkpoint(path)
     settings = load_config([str(config)], unused=Config.model_fields) if config else _stored_settings(content, path)
     if settings.redirector == "redirtrans-gan":
@@ -54,7 +54,7 @@ def load(checkpoint: str | Path, config: str | Path | None = None, device: str =
     return Loaded(redirector.to(on).eval().requires_grad_(False), settings, on)
 
 
-def _file(path: Path) -> Path:
+def checkpoint_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():

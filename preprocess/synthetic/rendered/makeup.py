@@ -89,7 +89,7 @@ def _corners() -> tuple[ndarray, ndarray]:
     off = at.y - (2.2 - 2.5 * along)
     half = 0.5 + 1.3 * along
     there = smooth(along, -0.15, 0.15) * smooth(along, 1.3, 1.1) * (at.z < 40)
-    return smooth(half - np.abs(off), -0.5, 0.5) * there, bump(0, off + half, 0, 0.6, 1, 0.8) * there
+    return smooth(half - np.abs(off), -0.5, 0.5) * there, bump(np.zeros_like(off), off + half, 0, 0.6, 1, 0.8) * there
 
 
 @cache

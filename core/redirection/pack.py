@@ -1,0 +1,54 @@
+"""A run's newest checkpoint as a small file to give away: `python -m core.redirection.pack RUN FILE.pt`.
+
+What redirecting needs and no more: weights in half precision, settings, and which code it was trained by; no optimiser,
+no discriminator. `--checkpoint` takes it like any other.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from checkpoints_manager import read_checkpoint
+from core.command import UNUSABLE, UserError
+from core.files import atomic_write
+from core.redirection.load import checkpoint_of, load
+
+KEPT = ("step", "format_version", "config", "code_revision")
+
+
+def pack(run: Path, out: Path) -> int:
+    """Write the file, and return its bytes. Raises UserError if the run's checkpoint cannot redirect photographs."""
+    redirector = load(run, device="cpu").redirector
+    content = read_checkpoint(checkpoint_of(run))
+    modules = {name: _halved(content[name]) for name, _ in redirector.named_children()}
+    with atomic_write(out) as temporary:
+        torch.save(modules | {name: content[name] for name in KEPT if name in content}, temporary)
+    return out.stat().st_size
+
+
+def _halved(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for what cannot be used."""
+    parser = argparse.ArgumentParser("python -m core.redirection.pack", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run folder, or a checkpoint's file")
+    parser.add_argument("out", type=Path, metavar="FILE.pt")
+    arguments = parser.parse_args(argv)
+    try:
+        size = pack(arguments.run, arguments.out)
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE
+    print(f"Wrote {arguments.out}, {size / 1e6:.1f} MB.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
