@@ -147,6 +147,7 @@ def step_settings(config: Config, device: torch.device) -> StepSettings:
     return StepSettings(
         learning_rate=learning_rate_schedule(config),
         weight_decay=config.l2_reg,
+        gradient_clip=config.gradient_clip,
         adversarial_warmup_steps=config.discriminator_warmup_steps,
         mirror=config.mirror_augmentation,
         precision=config.precision,

@@ -164,9 +164,7 @@ class Config(BaseModel):
     coeff_redirection_gaze_loss: Weight = _loss(1.0, "weight of the training estimator's angles")
     coeff_l2_loss: Weight = _loss(0.0, "weight of the squared distance to the target image")
     coeff_lpips_loss: Weight = _loss(0.0, "weight of LPIPS to the target image")
-    coeff_identity_loss: Weight = _loss(
-        0.0, "weight of ArcFace's distance to the target, for redirtrans-gan", of=GAN, commands=TRAIN
-    )
+    coeff_identity_loss: Weight = _loss(0.0, "weight of ArcFace's distance to the target", of=GAN, commands=TRAIN)
     coeff_latent_loss: Weight = _loss(
         0.0, "weight of the squared distance to the target's code, for redirtrans-gan", of=GAN, commands=TRAIN
     )
@@ -188,6 +186,7 @@ class Config(BaseModel):
     base_learning_rate: Positive = _training(5e-5, "learning rate a sample; lr = batch_size x base_learning_rate")
     num_training_steps: Count = _training(206865, "steps of a whole training")
     l2_reg: Weight = _training(1e-4, "Adam's L2 penalty")
+    gradient_clip: Weight = _training(0.0, "norm that a gradient is scaled down to where it is larger; 0: never")
     lr_schedule: Literal["step", "cosine"] = _training("step", "step: see decay; cosine: down to 0")
     lr_warmup_steps: Natural = _training(0, "steps in which the learning rate rises from 0")
     decay: Share = _training(0.8, "factor of the learning rate every decay_steps")

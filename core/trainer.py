@@ -23,6 +23,7 @@ class StepSettings:
     """How a step updates.
 
     learning_rate: step -> rate of both optimisers.  weight_decay: Adam's L2 penalty.
+    gradient_clip: the norm that an optimiser's gradients are scaled down to where theirs is larger; 0: never.
     adversarial_warmup_steps: in which the adversary's weight rises from 0.
     mirror: turn half of the pairs left to right.  precision: of the networks.
     Source of the schedule: ST-ED, supplementary.
@@ -31,6 +32,7 @@ class StepSettings:
     learning_rate: Callable[[int], float]
     weight_decay: float
     adversarial_warmup_steps: int
+    gradient_clip: float = 0.0
     mirror: bool = False
     precision: str = "float32"
     seed: int = 0
@@ -194,7 +196,10 @@ class RedirectionTrainer:
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.get_total_norm([p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None])
+        parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
         require_finite({**terms, f"gradient of the {name}": norm}, step)
+        if self.settings.gradient_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.settings.gradient_clip, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -105,6 +105,23 @@ def test_a_gradient_that_is_not_finite_raises_before_the_redirector_moves() -> N
     assert same(before, dict(trainer.redirector.named_parameters()))
 
 
+def test_a_gradient_is_scaled_down_to_its_largest_norm_and_a_smaller_one_is_left() -> None:
+    norms = []
+    for clip in (0.0, 1e-3, 1e9):
+        trainer = tiny_trainer(gradient_clip=clip)
+        seen: list[float] = []
+        parameters = trainer.optimizers["generator"].param_groups[0]["params"]
+
+        def note(*_: object, seen: list[float] = seen, parameters: list[torch.Tensor] = parameters) -> None:
+            seen.append(float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+
+        trainer.optimizers["generator"].register_step_pre_hook(note)
+        trainer.train_step(random_batch(), 1)
+        norms += seen
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+    assert norms[0] == norms[2] > 1
+
+
 def test_a_resumed_run_takes_its_own_weight_decay(tmp_path: Path) -> None:
     first = tiny_trainer(weight_decay=0.5)
     first.train_step(random_batch(), 0)
