@@ -42,8 +42,7 @@ def redirect_photo(
 
     photo: a file, or pixels (H, W, 3) uint8 RGB.  gaze, head: degrees (pitch, yaw); None: as it is.  relative: from
     where they are now.  eye_contact: the gaze into the camera.  look_at: the gaze to a pixel of the photograph.
-    options: of `core.redirection.photo.redirect_photo`.
-    Raises UserError for what cannot be done.
+    options: of `core.redirection.photo.redirect_photo`.  Raises UserError for what cannot be done.
     """
     from core.redirection.edit import Edit
     from core.redirection.photo import redirect_photo as redirect

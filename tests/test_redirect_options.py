@@ -272,7 +272,7 @@ def test_a_file_of_patches_goes_through_the_command(tree: Path, capsys: pytest.C
     (first, _) = json.loads((tree / "h5.json").read_text())["photographs"]
     assert first["faces"][0]["asked"]["gaze"] == [0, 0]
     assert redirect.main([*start, "--face", "1"]) == 2
-    assert "--face is of photographs" in capsys.readouterr().err
+    assert "--face is of photographs, not of a file of patches; leave it out." in capsys.readouterr().err
 
 
 def test_one_of_ten_faces_is_chosen(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch, capsys):
@@ -298,7 +298,7 @@ def test_mistakes_get_one_clear_sentence(tree: Path, capsys: pytest.CaptureFixtu
         ),
         (command(tree, "--look-at", "9", "3", "--eye-contact"), "each says where the eyes look; give one of them."),
         (command(tree, "--grid", "1"), "--grid: found 1, expected 2 to 15 steps."),
-        (command(tree, "--grid", "3", "--side-by-side"), "--grid: --side-by-side is of a photograph"),
+        (command(tree, "--grid", "3", "--side-by-side"), "--side-by-side is of photographs, not of a grid"),
         (command(tree, *ask, "--json", str(tree)), "is a folder; name a file."),
         (command(tree, *ask, "--json", "/proc/a.json"), "--json: /proc cannot be written"),
         (command(tree, *ask, "-o", str(tree)), "is a folder; name a file."),

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def _folder(arguments: argparse.Namespace, edit: Edit) -> tuple[int, list[dict[s
 
 
 def _persons(arguments: argparse.Namespace, edit: Edit) -> tuple[int, list[dict[str, Any]]]:
-    asked = [name for name in NOT_OF_PATCHES if getattr(arguments, name) not in (None, False)]
-    if asked:
-        raise UserError(f"--{asked[0].replace('_', '-')} is of photographs; {arguments.photo} holds patches.")
+    _refuse(arguments, NOT_OF_PATCHES, "a file of patches")
     out = arguments.out or _beside(arguments.photo)
     check_persons_output(out, arguments.photo)
     loaded = load(arguments.checkpoint, arguments.config, arguments.device)
@@ -84,6 +83,12 @@ def _edit(arguments: argparse.Namespace) -> Edit:
     return Edit(gaze, head, arguments.relative, arguments.eye_contact, look_at)
 
 
+def _refuse(arguments: argparse.Namespace, flags: Sequence[str], what: str) -> None:
+    asked = [flag for flag in flags if getattr(arguments, flag) not in (None, False)]
+    if asked:
+        raise UserError(f"--{asked[0].replace('_', '-')} is of photographs, not of {what}; leave it out.")
+
+
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.focal is not None and not 50 <= arguments.focal <= 50_000:
         raise UserError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
@@ -91,9 +96,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--device: found {arguments.device}, expected auto, cpu, cuda or cuda:N.")
     if arguments.grid is not None and not 2 <= arguments.grid <= 15:
         raise UserError(f"--grid: found {arguments.grid}, expected 2 to 15 steps.")
-    beside = [flag for flag in ("side_by_side", "json") if arguments.grid and getattr(arguments, flag)]
-    if beside:
-        raise UserError(f"--grid: --{beside[0].replace('_', '-')} is of a photograph, not of a grid; leave out one.")
+    if arguments.grid:
+        _refuse(arguments, ("side_by_side", "json"), "a grid")
     if arguments.json:
         if arguments.json.is_dir():
             raise UserError(f"--json: {arguments.json} is a folder; name a file.")
