@@ -35,31 +35,32 @@ def redirect_photo(
     head: "Degrees | None" = None,
     relative: bool = False,
     eye_contact: bool = False,
+    look_at: tuple[float, float] | None = None,
     **options: Any,
 ) -> "RedirectedPhoto":
     """A photograph with its faces redirected: `.pixels`, `.faces`, and `.save(path)`.
 
     photo: a file, or pixels (H, W, 3) uint8 RGB.  gaze, head: degrees (pitch, yaw); None: as it is.  relative: from
-    where they are now.  eye_contact: the gaze into the camera.  options: of `core.redirection.photo.redirect_photo`.
-    Raises UserError for what cannot be done.
+    where they are now.  eye_contact: the gaze into the camera.  look_at: the gaze to a pixel of the photograph.
+    options: of `core.redirection.photo.redirect_photo`.  Raises UserError for what cannot be done.
     """
     from core.redirection.edit import Edit
     from core.redirection.photo import redirect_photo as redirect
 
-    return redirect(model, photo, Edit(gaze, head, relative, eye_contact), **options)
+    return redirect(model, photo, Edit(gaze, head, relative, eye_contact, look_at), **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 for what cannot be used, 130 if stopped."""
+    """Returns the exit code: 0; 1 where some photographs of a folder were not redirected, 2 for what cannot be used."""
     from core.redirection.arguments import parse
 
     arguments = parse(argv, __doc__ or "")
 
-    def run() -> None:
+    def run() -> int:
         # Imported in here, so that Ctrl-C in a slow import is answered.
         from core.redirection.command import redirect_file
 
-        redirect_file(arguments)
+        return redirect_file(arguments)
 
     return answer("redirect.py", run)
 

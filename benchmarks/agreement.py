@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy import ndarray
 
-from benchmarks.iris import eye_in_head
+from core.redirection.iris import eye_in_head
 
 QUANTITIES = ("head pitch", "head yaw", "eye-in-head pitch", "eye-in-head yaw", "gaze pitch", "gaze yaw")
 NEEDED = 3  # samples; of fewer no correlation is told

@@ -1,8 +1,8 @@
 """Faces of photographs and clips as normalised patches with a reference's labels, found once and kept in a file.
 
 The head is that of MediaPipe's landmarks and PnP, as the converters have it; the gaze that of its irises
-(`benchmarks/iris.py`). The file is one of patches like any other, a group for the photographs and one a clip, but its
-labels are nobody's truth: `gaze_known` is False, and the root attribute `reference` says what they are.
+(`core/redirection/iris.py`). The file is one of patches like any other, a group for the photographs and one a clip, but
+its labels are nobody's truth: `gaze_known` is False, and the root attribute `reference` says what they are.
 """
 
 from collections import Counter
@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import h5py
 import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from benchmarks.iris import CLOSED, eye_points, lids_apart, looked_at
 from core.command import UserError
 from core.files import atomic_write
 from core.hdf5 import open_hdf5, read_attributes
+from core.redirection.faces import CUTTER
+from core.redirection.iris import CLOSED, eye_points, lids_apart, looked_at
+from core.redirection.measure import labels_of, mesh_of
 from preprocess.datasets.images import find_photographs, open_photograph, photo_camera
-from preprocess.face_patches import FaceCutter, LeftOut, Sample
+from preprocess.face_patches import LeftOut, Sample
 from preprocess.landmarks import DETECTOR, detect, detect_all, to_68
-from preprocess.normalization import View, normalized_labels, patch_camera
+from preprocess.normalization import View, patch_camera
 
-CUTTER = FaceCutter(min_coverage=0.8)  # as for one's own photographs
 PHOTOGRAPHS = "photographs"  # the name of their group
-MARGIN = 3 / 8  # of its side, around a patch that a face is looked for in
 
 
 @dataclass(frozen=True)
@@ -162,24 +161,6 @@ def see_patches(pixels: Sequence[ndarray], view: View) -> Seen:
     """The reference on patches (S, S, 3) of a normalised camera, S = view.size, which have faces 600 mm away."""
     meshes = {row: mesh for row, patch in enumerate(pixels) if (mesh := mesh_of(patch)) is not None}
     irises = [eye_points(mesh)[1] for mesh in meshes.values()]
-    labels = [_labels_of(mesh, patch_camera(view, view.distance_mm)) for mesh in meshes.values()]
+    camera = patch_camera(view, view.distance_mm)
+    labels = [labels_of(mesh, camera, np.eye(3)) for mesh in meshes.values()]
     return Seen(np.array(list(meshes), int), np.reshape(irises, (-1, 2, 2)), np.reshape(labels, (-1, 8)))
-
-
-def mesh_of(patch: ndarray) -> ndarray | None:
-    """FaceMesh's points (478, 2), pixels of a patch (S, S, 3) that is filled by a face; None if none is found.
-
-    The detector overlooks faces without anything around them: the patch's edge is drawn out on all sides.
-    """
-    margin = round(MARGIN * len(patch))
-    mesh = detect(cv2.copyMakeBorder(patch, margin, margin, margin, margin, cv2.BORDER_REPLICATE))
-    return None if mesh is None else mesh - margin
-
-
-def _labels_of(mesh: ndarray, camera_matrix: ndarray) -> ndarray:
-    """(8,) of FaceMesh's points; NaN where no head fits them."""
-    pose = CUTTER.pose(to_68(mesh), "", camera_matrix)
-    if isinstance(pose, LeftOut):
-        return np.full(8, np.nan)
-    target = looked_at(mesh, pose, camera_matrix)
-    return normalized_labels(np.eye(3), pose.rotation, pose.centre, pose.eyes, target)

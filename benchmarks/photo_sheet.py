@@ -7,18 +7,16 @@ import numpy as np
 from numpy import ndarray
 
 from benchmarks.photo_faces import Faces
+from core.redirection import arrows
+from core.redirection.arrows import GAZE, HEAD
 
 SIDE, LENGTH = 192, 0.4  # pixels of a face, part of them that an arrow across the line of sight is long
-HEAD, GAZE = (0, 220, 255), (255, 230, 0)  # cyan from the nose, yellow from between the eyes
 
 
 def draw_arrow(picture: ndarray, label: ndarray, start: tuple[float, float], rgb: tuple[int, int, int]) -> None:
     """Onto a picture (S, S, 3), where a label (2,) points; start: parts of the side, right and down."""
     side = len(picture)
-    to_the_right, down = -np.cos(label[0]) * np.sin(label[1]), -np.sin(label[0])
-    tip = start[0] + LENGTH * to_the_right, start[1] + LENGTH * down
-    ends = [(round(side * x), round(side * y)) for x, y in (start, tip)]
-    cv2.arrowedLine(picture, *ends, rgb, 2, cv2.LINE_AA, tipLength=0.2)
+    arrows.draw_arrow(picture, label, side * np.array(start), LENGTH * side, rgb)
 
 
 def draw_face(pixels: ndarray, label: ndarray, title: str) -> ndarray:

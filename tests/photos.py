@@ -1,13 +1,20 @@
 """Rendered people in larger photographs, for what puts a face back, and redirectors that do what they are told."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from numpy import ndarray
 from torch import Tensor
 
+import core.redirection.faces as faces_room
+from checkpoints_manager import save_checkpoint
+from core.build import build_redirector
 from core.config_default import Config
 from core.redirection.faces import PhotoFace, place
 from core.redirection.load import Loaded
@@ -18,7 +25,14 @@ from preprocess.synthetic.rendered.render import aligned
 from preprocess.synthetic.rendered.scene import RenderedScene
 from preprocess.synthetic.rendered.traits import draw_traits
 from preprocess.synthetic.scene import View, make_view
-from tests.raw_trees import Camera, Shot, lay_out
+from tests.raw_trees import Camera, Shot, lay_out, write_image
+
+TINY: dict[str, Any] = {
+    "image_size": 64, "growth_rate": 2, "densenet_blocks": 3, "fc_embedding_width": 16, "size_0d_unit": 8,
+    "num_1d_units": 0, "num_2d_units": 2, "size_2d_unit": 4, "flow_width": 4, "projector_width": 8,
+    "deprojector_width": 8,
+}  # fmt: skip
+
 
 SIDE = 480
 CAMERA = Camera.plain(900.0, SIDE, SIDE)
@@ -97,3 +111,30 @@ def shifted(image: ndarray, columns: float, rows: float) -> ndarray:
     matrix = np.array([[1, 0, columns], [0, 1, rows]], np.float64)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=flags)
+
+
+def opened(landmarks: ndarray) -> ndarray:
+    """Landmarks (68, 2) with lids 10 pixels apart."""
+    landmarks = landmarks.copy()
+    landmarks[[37, 38, 43, 44], 1] -= 5
+    landmarks[[40, 41, 46, 47], 1] += 5
+    return landmarks
+
+
+def make_tree(folder: Path, pixels: ndarray, monkeypatch: pytest.MonkeyPatch, faces: int = 1) -> Path:
+    """`in.png`, in which SHOT's face is found, several times if asked for, and a run folder of each redirector."""
+    write_image(folder / "in.png", pixels)
+    found = [SimpleNamespace(landmarks=opened(SHOT.landmarks_with_lids()))] * faces
+    monkeypatch.setattr(faces_room, "find_faces", lambda image: found if image.std() > 1 else [])
+    for kind in ("st-ed", "redirtrans", "st-ed-flow"):
+        config = Config(redirector=kind, **TINY)
+        redirector = build_redirector(config)
+        save_checkpoint(folder / kind, 3, dict(redirector.named_children()), {}, {"config": config.to_json()})
+    return folder
+
+
+def command(tree: Path, *more: str, photo: str = "in.png", checkpoint: str = "st-ed-flow") -> list[str]:
+    """What redirect.py is given; `-o` is out.png."""
+    out = [] if "-o" in more else ["-o", str(tree / "out.png")]
+    focal = str(CAMERA.matrix[0, 0])
+    return [str(tree / photo), "--checkpoint", str(tree / checkpoint), "--focal", focal, *out, *more]

@@ -79,10 +79,8 @@ def test_each_face_of_a_crowd_is_offered_once_the_largest_first() -> None:
 
 
 def test_where_the_largest_face_cannot_be_measured_the_next_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = search._measure
-    monkeypatch.setattr(
-        search, "_measure", lambda image, region: measure(image, region) if region.min() > 500 else None
-    )
+    measure = search.face_in
+    monkeypatch.setattr(search, "face_in", lambda image, region: measure(image, region) if region.min() > 500 else None)
     face = search.find_largest(photograph((200, 100, 700), (1500, 900, 650)))
     assert face is not None and face.box[0] == pytest.approx([1500, 900], abs=3)
 

@@ -10,11 +10,23 @@ from numpy import ndarray
 
 from benchmarks import photo_faces, photographs
 from benchmarks.agreement import AIMS, Agreement, Aim, agreement, agreements, is_met, quantities, table
-from benchmarks.iris import CLOSED, CORNERS, FROM_CORNERS, IRISES, LIDS, LIMBUS, eye_in_head, lids_apart, looked_at
 from benchmarks.known_irises import Irises, iris_table, known_irises
-from benchmarks.photo_faces import Faces, made_from, mesh_of, read_faces, see_patches
+from benchmarks.photo_faces import Faces, made_from, read_faces, see_patches
 from benchmarks.photo_sheet import draw_arrow
 from core.command import UserError
+from core.redirection import measure
+from core.redirection.iris import (
+    CLOSED,
+    CORNERS,
+    FROM_CORNERS,
+    IRISES,
+    LIDS,
+    LIMBUS,
+    eye_in_head,
+    lids_apart,
+    looked_at,
+)
+from core.redirection.measure import mesh_of
 from dataset import GazeDataset
 from preprocess.face_model import GENERIC, HeadPose, make_pose
 from preprocess.face_patches import FaceCutter
@@ -250,13 +262,13 @@ def test_a_face_is_looked_for_in_a_patch_with_something_around_it(monkeypatch: p
         looked_in.append(image.shape)
         return np.full((478, 2), 100.0)
 
-    monkeypatch.setattr(photo_faces, "detect", found)
+    monkeypatch.setattr(measure, "detect", found)
     mesh = mesh_of(np.zeros((128, 128, 3), np.uint8))
     assert looked_in == [(224, 224, 3)] and mesh is not None and (mesh == 52).all()
 
 
 def test_a_face_that_no_head_fits_counts_as_found(monkeypatch: pytest.MonkeyPatch):
     meshes = iter([None, np.zeros((478, 2))])
-    monkeypatch.setattr(photo_faces, "detect", lambda _: next(meshes))
+    monkeypatch.setattr(measure, "detect", lambda _: next(meshes))
     seen = see_patches([np.zeros((64, 64, 3), np.uint8)] * 2, ST_ED.resized(64))
     assert seen.rows.tolist() == [1] and np.isnan(seen.labels).all() and seen.irises.shape == (1, 2, 2)

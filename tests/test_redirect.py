@@ -2,7 +2,6 @@
 
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,8 +11,6 @@ from PIL import Image, ImageCms
 
 import core.redirection.faces as faces_room
 import redirect
-from checkpoints_manager import save_checkpoint
-from core.build import build_redirector
 from core.command import UserError
 from core.config_default import Config
 from core.redirection.edit import Edit
@@ -26,16 +23,12 @@ from preprocess.face_patches import LeftOut
 from preprocess.image_files import ORIENTATION
 from preprocess.normalization import apply_homography
 from tests import photos
+from tests.photos import command
 from tests.raw_trees import degrees_apart, lay_out, write_image
 from tests.tiny import tiny_flow, tiny_redirector
 
 KEPT = Edit(head=(0, 0), relative=True)
 TURNED = Edit(gaze=(0, 20), relative=True)
-TINY = {
-    "image_size": 64, "growth_rate": 2, "densenet_blocks": 3, "fc_embedding_width": 16, "size_0d_unit": 8,
-    "num_1d_units": 0, "num_2d_units": 2, "size_2d_unit": 4, "flow_width": 4, "projector_width": 8,
-    "deprojector_width": 8,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -243,21 +236,7 @@ def test_transparency_is_kept(tmp_path: Path):
 
 @pytest.fixture
 def tree(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`in.png`, in which one face is found, and `run`, a run folder of each redirector."""
-    write_image(tmp_path / "in.png", photo.pixels)
-    found = [SimpleNamespace(landmarks=photos.SHOT.landmarks_with_lids())]
-    monkeypatch.setattr(faces_room, "find_faces", lambda image: found if image.std() > 1 else [])
-    for kind in ("st-ed", "redirtrans", "st-ed-flow"):
-        config = Config(redirector=kind, **TINY)
-        redirector = build_redirector(config)
-        save_checkpoint(tmp_path / kind, 3, dict(redirector.named_children()), {}, {"config": config.to_json()})
-    return tmp_path
-
-
-def command(tree: Path, *more: str, photo: str = "in.png", checkpoint: str = "st-ed-flow") -> list[str]:
-    out = [] if "-o" in more else ["-o", str(tree / "out.png")]
-    focal = str(photos.CAMERA.matrix[0, 0])
-    return [str(tree / photo), "--checkpoint", str(tree / checkpoint), "--focal", focal, *out, *more]
+    return photos.make_tree(tmp_path, photo.pixels, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ["st-ed", "redirtrans", "st-ed-flow"])
@@ -281,7 +260,7 @@ def test_as_a_library(tree: Path):
 def test_a_checkpoint_without_settings_works_with_its_configuration(tree: Path):
     content = torch.load(tree / "st-ed/checkpoints/3.pt", weights_only=True)
     torch.save({key: content[key] for key in ("encoder", "decoder")}, tree / "published.pt")
-    (tree / "its.json").write_text(Config(**TINY).to_json())
+    (tree / "its.json").write_text(Config(**photos.TINY).to_json())
     more = ["--config", str(tree / "its.json"), "--eye-contact"]
     assert redirect.main(command(tree, *more, checkpoint="published.pt")) == 0
 
@@ -311,8 +290,8 @@ def test_mistakes_get_one_clear_sentence(tree: Path, capsys: pytest.CaptureFixtu
         (command(tree, *ask, "-o", str(tree / "in.png")), "in.png is the photograph itself"),
         (command(tree, *ask, "-o", str(tree / "out.gif")), "none of the formats that are written"),
         (command(tree, *ask, "--back", "pixels", checkpoint="st-ed"), "this redirector carries no pixels"),
-        (command(tree), "nothing is asked for; give --gaze, --head or --eye-contact."),
-        (command(tree, *ask, "--eye-contact"), "--eye-contact is a gaze, too"),
+        (command(tree), "nothing is asked for; give --gaze, --head, --eye-contact or --look-at."),
+        (command(tree, *ask, "--eye-contact"), "--gaze and --eye-contact: each says where the eyes look"),
         (command(tree, "--head", "0", "70"), "--head: found 0 70, expected pitch and yaw of at most 60 degrees"),
     ):
         assert redirect.main(arguments) == 2, message

@@ -10,9 +10,18 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """What is asked on the command line; None is this process's own."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("redirect.py", description=description, formatter_class=raw)
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, or what else OpenCV reads")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=".jpg, .png or .webp; default: NAME-redirected")
+    parser.add_argument(
+        "photo",
+        type=Path,
+        metavar="PHOTO",
+        help="JPEG, PNG, WebP or the like; or a folder of them, or a file of patches",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE",
+        help=".jpg, .png or .webp; a folder or a file of patches, as PHOTO is; default: NAME-redirected",
+    )  # fmt: skip
     _add_edit(parser.add_argument_group("what to change"))
+    _add_output(parser.add_argument_group("what to write"))
     _add_redirector(parser.add_argument_group("with what, and how"))
     return parser.parse_args(argv)
 
@@ -23,7 +32,20 @@ def _add_edit(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--head", **angles, help="where the head points, degrees; default: as it is")
     group.add_argument("--relative", action="store_true", help="the degrees count from where gaze and head are now")
     group.add_argument("--eye-contact", action="store_true", help="the gaze goes into the camera")
+    group.add_argument(
+        "--look-at", nargs=2, type=float, metavar=("X", "Y"), help="the gaze goes to this pixel of the photograph"
+    )
     group.add_argument("--face", type=int, metavar="N", help="one face, 1 is the largest; default: every face")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--side-by-side", action="store_true", help="before and after, with arrows of gaze and head")
+    group.add_argument(
+        "--grid", type=int, metavar="N",
+        help="a sheet of N gazes by N heads of one face, from --gaze and --head to their opposites",
+    )  # fmt: skip
+    group.add_argument("--json", type=Path, metavar="FILE", help="the angles of each face: before, asked for, measured")
+    group.add_argument("--no-note", action="store_true", help="do not say in the metadata that it was redirected")
 
 
 def _add_redirector(group: argparse._ArgumentGroup) -> None:
@@ -41,4 +63,3 @@ def _add_redirector(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--whole-face", action="store_true", help="let an edit of the gaze change more than the eyes")
     group.add_argument("--focal", type=float, metavar="PIXELS", help="focal length; default: EXIF's, else guessed")
-    group.add_argument("--no-note", action="store_true", help="do not say in the metadata that it was redirected")

@@ -1,42 +1,92 @@
-"""redirect.py for one photograph: check, redirect, write, and say what was done."""
+"""redirect.py: check what is asked, do it to a photograph, a folder or a file of patches, and say what was done."""
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from core.command import UserError
+from core.command import DONE, UserError
+from core.files import require_writable, write_json
 from core.redirection.edit import Edit
-from core.redirection.faces import choose, find
+from core.redirection.folder import plan_folder, redirect_folder
 from core.redirection.load import load
-from core.redirection.photo import redirect_faces
+from core.redirection.measure import REFERENCE
+from core.redirection.persons import SUFFIXES, check_persons_output, redirect_persons
 from core.redirection.photo_files import FORMATS, check_output, open_photo
+from core.redirection.photo_job import PhotoJob
 from core.tracking import say
 
+GRID = (0.0, 20.0)  # degrees of gaze and head, where a grid is asked for and nothing else
+NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_side")
 
-def redirect_file(arguments: argparse.Namespace) -> None:
-    """What `core.redirection.arguments` asks for. Raises UserError or OSError with a message for the user."""
-    gaze, head = (tuple(angles) if angles else None for angles in (arguments.gaze, arguments.head))
-    edit = Edit(gaze, head, arguments.relative, arguments.eye_contact)
+
+def redirect_file(arguments: argparse.Namespace) -> int:
+    """What `core.redirection.arguments` asks for; the exit code. Raises UserError or OSError with a message."""
+    edit = _edit(arguments)
     _check(arguments)
-    photo = open_photo(arguments.photo)
+    if arguments.photo.is_dir():
+        code, records = _folder(arguments, edit)
+    elif arguments.photo.suffix.lower() in SUFFIXES:
+        code, records = _persons(arguments, edit)
+    else:
+        code, records = _photo(arguments, edit)
+    if arguments.json:
+        write_json(arguments.json, {"reference": REFERENCE, "photographs": records})
+        say(f"Wrote {arguments.json}.")
+    return code
+
+
+def _photo(arguments: argparse.Namespace, edit: Edit) -> tuple[int, list[dict[str, Any]]]:
     out = arguments.out or _beside(arguments.photo)
+    photo = open_photo(arguments.photo)  # a mistake in its name is told before the redirector is loaded
     check_output(out, arguments.photo)
-    loaded = load(arguments.checkpoint, arguments.config, arguments.device)
-    found = find(photo.pixels, photo.film, arguments.focal)
-    try:
-        faces = choose(found, arguments.face)
-    except UserError as error:
-        raise UserError(f"{arguments.photo}: {error}") from error
-    options = {"back": arguments.back, "whole_face": arguments.whole_face}
-    done = redirect_faces(loaded, photo, faces, edit, **options, found=found)
-    done.save(out, noted=not arguments.no_note)
-    for face in done.faces:
-        say(str(face))
-        for doubt in face.face.doubts:
-            say(f"face {face.face.number} {doubt}.")
-    for left_out in done.left_out:
-        say(f"{left_out.name} is left as it is: {left_out.reason} ({left_out.detail}).")
+    lines, record = _job(arguments, edit).run(arguments.photo, out, photo)
+    for line in lines:
+        say(line)
     say(f"Wrote {out}.")
+    return DONE, [record]
+
+
+def _folder(arguments: argparse.Namespace, edit: Edit) -> tuple[int, list[dict[str, Any]]]:
+    out = arguments.out or arguments.photo.resolve().with_name(f"{arguments.photo.resolve().name}-redirected")
+    files = plan_folder(arguments.photo, out)
+    return redirect_folder(_job(arguments, edit), files)
+
+
+def _persons(arguments: argparse.Namespace, edit: Edit) -> tuple[int, list[dict[str, Any]]]:
+    _refuse(arguments, NOT_OF_PATCHES, "a file of patches")
+    out = arguments.out or _beside(arguments.photo)
+    check_persons_output(out, arguments.photo)
+    loaded = load(arguments.checkpoint, arguments.config, arguments.device)
+    records = redirect_persons(
+        loaded, arguments.photo, out, edit, back=arguments.back, noted=not arguments.no_note,
+        measures=bool(arguments.json),
+    )  # fmt: skip
+    say(f"Wrote {out}.")
+    return DONE, records
+
+
+def _job(arguments: argparse.Namespace, edit: Edit) -> PhotoJob:
+    return PhotoJob(
+        load(arguments.checkpoint, arguments.config, arguments.device), edit, arguments.face, arguments.back,
+        arguments.whole_face, arguments.focal, not arguments.no_note, arguments.side_by_side, arguments.grid or 0,
+        bool(arguments.json),
+    )  # fmt: skip
+
+
+def _edit(arguments: argparse.Namespace) -> Edit:
+    asked = (arguments.gaze, arguments.head, arguments.look_at)
+    gaze, head, look_at = (tuple(pair) if pair else None for pair in asked)
+    if arguments.grid and not (gaze or head or look_at or arguments.eye_contact):
+        gaze = head = GRID
+    return Edit(gaze, head, arguments.relative, arguments.eye_contact, look_at)
+
+
+def _refuse(arguments: argparse.Namespace, flags: Sequence[str], what: str) -> None:
+    asked = [flag for flag in flags if getattr(arguments, flag) not in (None, False)]
+    if asked:
+        raise UserError(f"--{asked[0].replace('_', '-')} is of photographs, not of {what}; leave it out.")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -44,8 +94,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise UserError(f"--device: found {arguments.device}, expected auto, cpu, cuda or cuda:N.")
+    if arguments.grid is not None and not 2 <= arguments.grid <= 15:
+        raise UserError(f"--grid: found {arguments.grid}, expected 2 to 15 steps.")
+    if arguments.grid:
+        _refuse(arguments, ("side_by_side", "json"), "a grid")
+    if arguments.json:
+        if arguments.json.is_dir():
+            raise UserError(f"--json: {arguments.json} is a folder; name a file.")
+        require_writable(arguments.json.parent, "--json")
 
 
-def _beside(photo: Path) -> Path:
-    suffix = photo.suffix if photo.suffix.lower() in FORMATS else ".png"
-    return photo.with_name(f"{photo.stem}-redirected{suffix}")
+def _beside(source: Path) -> Path:
+    suffix = source.suffix if source.suffix.lower() in (*FORMATS, *SUFFIXES) else ".png"
+    return source.with_name(f"{source.stem}-redirected{suffix}")

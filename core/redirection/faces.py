@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from core.redirection.iris import unit_rays
 from preprocess.datasets.images import photo_camera
 from preprocess.face_patches import FaceCutter, LeftOut
 from preprocess.faces.search import find_faces
@@ -19,6 +20,7 @@ from preprocess.normalization import (
     ST_ED,
     apply_homography,
     label_to_vector,
+    normalized_gaze,
     normalizing_rotation,
     rotation_to_label,
     vector_to_label,
@@ -28,6 +30,7 @@ CUTTER = FaceCutter(min_coverage=0.8)  # as for patches of one's own photographs
 SIDE = ST_ED.size
 SIDEWAYS = np.radians(40)  # of the head; few training sets have more
 CLOSED = 0.12  # height of an eye's opening by its width
+SMALL = 64  # pixels of the photograph along the patch: an eye is 12 wide
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class PhotoFace:
 
     number: from 1, the largest first.  landmarks: (68, 2) pixels.  to_patch: (3, 3), pixels of the photograph to those
     of a patch of 128.  turn: (3, 3), from the photograph's camera, turned to look at the face, to the normalised one.
-    head: (2,) as the landmarks have it, radians.
+    head: (2,) as the landmarks have it, radians.  camera: (3, 3), of the photograph.
     """
 
     number: int
@@ -44,6 +47,7 @@ class PhotoFace:
     to_patch: ndarray
     turn: ndarray
     head: ndarray
+    camera: ndarray
 
     def to_condition(self, label: ndarray) -> ndarray:
         """(2,) radians in the photograph to those in the patch."""
@@ -52,6 +56,17 @@ class PhotoFace:
     def from_condition(self, condition: ndarray) -> ndarray:
         """(2,) radians in the patch to those in the photograph."""
         return vector_to_label(self.turn.T @ label_to_vector(condition))
+
+    def looking_at(self, point: tuple[float, float]) -> ndarray:
+        """(2,) radians in the photograph: a gaze at what is seen at a point, pixels (column, row).
+
+        How far away that is nobody knows. It is taken to be as far from the eyes as from the camera: then the eyes
+        turn away from the camera by the angle under which it sees the point apart from them.
+        """
+        middle = self.eyes.mean(axis=(0, 1))
+        eyes, point_seen = unit_rays(np.linalg.inv(self.camera), np.stack([middle, point]))
+        direction = point_seen / (2 * eyes @ point_seen) - eyes
+        return normalized_gaze(normalizing_rotation(eyes, np.eye(3)), direction)
 
     @property
     def corners(self) -> ndarray:
@@ -71,13 +86,22 @@ class PhotoFace:
         return self.landmarks[36:48].reshape(2, 6, 2)
 
     @property
+    def is_sideways(self) -> bool:
+        return bool(abs(self.head[1]) > SIDEWAYS)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both eyes are, or nearly."""
+        height = np.linalg.norm(self.eyes[:, 1:3].mean(axis=1) - self.eyes[:, 4:].mean(axis=1), axis=1)
+        return bool((height / np.linalg.norm(self.eyes[:, 3] - self.eyes[:, 0], axis=1)).max() < CLOSED)
+
+    @property
     def doubts(self) -> list[str]:
         """Why the result may be poor."""
-        height = np.linalg.norm(self.eyes[:, 1:3].mean(axis=1) - self.eyes[:, 4:].mean(axis=1), axis=1)
-        openness = (height / np.linalg.norm(self.eyes[:, 3] - self.eyes[:, 0], axis=1)).max()
         found = {
-            "is seen from the side: look at the result closely": abs(self.head[1]) > SIDEWAYS,
-            "has its eyes closed, or nearly: no edit of the gaze opens them": openness < CLOSED,
+            "is seen from the side: look at the result closely": self.is_sideways,
+            "has its eyes closed, or nearly: no edit of the gaze opens them": self.is_closed,
+            "is small: little is seen of its eyes": self.side < SMALL,
         }
         return [doubt for doubt, is_so in found.items() if is_so]
 
@@ -106,7 +130,7 @@ def place(landmarks: ndarray, camera: ndarray, shape: tuple[int, ...], number: i
         return to_patch
     upright = normalizing_rotation(pose.centre, np.eye(3))
     head = rotation_to_label(upright @ pose.rotation)
-    return PhotoFace(number, landmarks, to_patch, rotation @ upright.T, head)
+    return PhotoFace(number, landmarks, to_patch, rotation @ upright.T, head, camera)
 
 
 def choose(faces: list[PhotoFace | LeftOut], number: int | None) -> list[PhotoFace]:

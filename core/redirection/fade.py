@@ -28,6 +28,11 @@ def face_fade() -> ndarray:
     return np.stack([_falling(outside, 0.0, MOTION), _falling(inside, *PICTURE)], axis=-1)
 
 
+def no_fade() -> ndarray:
+    """Everything, of a patch that is all there is."""
+    return np.ones((MAP_SIDE, MAP_SIDE, 2), np.float32)
+
+
 def eye_fade(face: PhotoFace) -> ndarray:
     """Both eyes with their lids."""
     kept = np.zeros((MAP_SIDE, MAP_SIDE), np.float32)

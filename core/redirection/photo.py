@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from core.command import UserError
 from core.redirection import paste
-from core.redirection.edit import Degrees, Edit
+from core.redirection.edit import Degrees, Edit, sparing
 from core.redirection.equalizing import Equalized, picture
 from core.redirection.faces import SIDE, PhotoFace, choose, find
 from core.redirection.fade import eye_fade, face_fade
@@ -19,10 +19,11 @@ from core.redirection.load import Loaded
 from core.redirection.photo_files import Photo, open_photo, write_photo
 from models.redirector import Encoding
 from preprocess.face_patches import LeftOut
-from preprocess.normalization import ST_ED, View, warp_image
+from preprocess.normalization import ST_ED, View, label_to_vector, warp_image
 
 Back = Literal["pixels", "patch"]
 LARGEST_PATCH = 1024  # pixels a side
+FAR_TURN, FAR_ASIDE = 30.0, 40.0  # degrees, of the head and of the eyes in it; few training sets have more
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class RedirectedFace:
             for name, angles in self.after.items()
         )  # fmt: skip
         return f"face {self.face.number} at {x:.0f}, {y:.0f}: {', '.join(told)} degrees"
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the result may be poor, of the face and of what was asked."""
+        found = []
+        if np.abs(np.subtract(self.after["head"], self.before["head"])).max() > FAR_TURN:
+            found.append(f"turns its head by more than {FAR_TURN:g} degrees: much that comes into view was never seen")
+        is_aside = degrees_between(self.after["gaze"], self.after["head"]) > FAR_ASIDE
+        if is_aside and self.after != self.before:
+            found.append(f"is asked to look more than {FAR_ASIDE:g} degrees past its head, further than eyes turn")
+        return self.face.doubts + found
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ def redirect_photo(
         photo = Photo(photo)
     elif not isinstance(photo, Photo):
         photo = open_photo(photo)
-    found = find(photo.pixels, photo.film, focal)
+    found = sparing(find(photo.pixels, photo.film, focal), edit, number)
     return redirect_faces(loaded, photo, choose(found, number), edit, back=back, whole_face=whole_face, found=found)
 
 
@@ -102,15 +114,24 @@ def redirect_faces(
         raise UserError("--back pixels: this redirector carries no pixels; st-ed-flow does. Leave it out.")
     pixels, done = photo.pixels, []
     for face in faces:
-        pixels, one = _redirect(loaded, pixels, face, edit, back or ("pixels" if carries else "patch"), whole_face)
+        way = back or ("pixels" if carries else "patch")
+        pixels, one = redirect_face(loaded, pixels, face, edit, way, whole_face)
         done.append(one)
     return RedirectedPhoto(photo, pixels, done, [face for face in found if isinstance(face, LeftOut)])
 
 
 @torch.no_grad()
-def _redirect(
-    loaded: Loaded, pixels: ndarray, face: PhotoFace, edit: Edit, back: Back, whole_face: bool
+def redirect_face(
+    loaded: Loaded,
+    pixels: ndarray,
+    face: PhotoFace,
+    edit: Edit,
+    back: Back,
+    whole_face: bool,
+    *,
+    fade: ndarray | None = None,
 ) -> tuple[ndarray, RedirectedFace]:
+    """One face of a photograph (H, W, 3) uint8 RGB. fade: in place of the one that the edit calls for."""
     redirector = loaded.redirector
     seen = _seen(loaded, pixels, face, _patch_side(loaded, face) if back == "patch" else loaded.size)
     source = redirector.encode(seen.tensor(loaded.device))
@@ -121,7 +142,8 @@ def _redirect(
     else:
         patch = seen.given_back(picture(decoded.image), picture(redirector.decode(source)))
         filling = paste.put_in(pixels, patch, seen.plain)
-    fade = face_fade() if edit.moves_head or whole_face else eye_fade(face)
+    if fade is None:
+        fade = face_fade() if edit.moves_head or whole_face else eye_fade(face)
     before, after = _angles(face, source), _angles(face, turned)
     return paste.paste(pixels, face, fade, filling), RedirectedFace(face, before, after)
 
@@ -152,6 +174,12 @@ def _angles(face: PhotoFace, encoding: Encoding) -> dict[str, Degrees]:
         pitch, yaw = np.degrees(face.from_condition(encoding.conditions[name][0].double().cpu().numpy()))
         found[name] = (float(pitch), float(yaw))
     return found
+
+
+def degrees_between(a: Degrees, b: Degrees) -> float:
+    """The angle between two directions (pitch, yaw), degrees."""
+    cosine = label_to_vector(np.radians(a)) @ label_to_vector(np.radians(b))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _shown(angles: Degrees) -> str:

@@ -88,10 +88,10 @@ def open_photo(path: str | Path) -> Photo:
 
 def check_output(path: Path, source: Path | None = None) -> None:
     """Raises UserError if a photograph cannot be written there."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"-o: {path} is none of the formats that are written: .jpg, .png, .webp.")
     if path.is_dir():
         raise UserError(f"-o: {path} is a folder; name a file.")
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"-o: {path} is none of the formats that are written: .jpg, .png, .webp.")
     if source is not None and path.exists() and path.samefile(source):
         raise UserError(f"-o: {path} is the photograph itself; name another file.")
     require_writable(path.parent, "-o")

@@ -25,7 +25,7 @@ def find_faces(image: ndarray) -> list[Face]:
     faces = [face for face in (find_largest(image),) if face is not None]
     for box in _search(image):
         if not any(_overlap(box, face.landmarks) for face in faces):
-            face = _measure(image, box)
+            face = face_in(image, box)
             if face is not None and not any(_overlap(face.landmarks, other.landmarks) for other in faces):
                 faces.append(face)
     return sorted(faces, key=lambda face: _area(face.landmarks), reverse=True)
@@ -44,7 +44,7 @@ def find_largest(image: ndarray) -> Face | None:
     regions = regions or [box.corners for box in detector.far_faces(copy)]
     ratio = np.array(image.shape[1::-1]) / shape
     largest_first = sorted(regions, key=_area, reverse=True)
-    measured = (_measure(image, (region + 0.5) * ratio - 0.5) for region in largest_first)
+    measured = (face_in(image, (region + 0.5) * ratio - 0.5) for region in largest_first)
     return next((face for face in measured if face is not None), None)
 
 
@@ -93,8 +93,8 @@ def _overlap(a: ndarray, b: ndarray) -> bool:
     return bool((sides > 0).all() and np.prod(sides) > min(_area(a), _area(b)) / 3)
 
 
-def _measure(image: ndarray, region: ndarray) -> Face | None:
-    """The face in a region, points (n, 2) of the image; None if there is none."""
+def face_in(image: ndarray, region: ndarray) -> Face | None:
+    """The face in a region, points (n, 2) of an image (H, W, 3) uint8 RGB; None if there is none."""
     low, high = region.min(axis=0), region.max(axis=0)
     scale = CROPPED / (2.0 * float((high - low).max()))  # the face fills half of the crop, as the detector likes it
     if not scale > 0:
