@@ -10,8 +10,11 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """What is asked on the command line; None is this process's own."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("redirect.py", description=description, formatter_class=raw)
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, or what else OpenCV reads")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=".jpg, .png or .webp; default: NAME-redirected")
+    what = "JPEG, PNG, WebP, or what else OpenCV reads; a video as .mp4, .mov, .mkv, .webm"
+    out = ".jpg, .png or .webp; of a video .mp4, .mov or .mkv; default: NAME-redirected"
+    parser.add_argument("photo", type=Path, nargs="?", metavar="PHOTO", help=what)
+    parser.add_argument("--webcam", nargs="?", const="0", metavar="N", help="in place of PHOTO; Ctrl-C ends the video")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
     _add_edit(parser.add_argument_group("what to change"))
     _add_redirector(parser.add_argument_group("with what, and how"))
     return parser.parse_args(argv)
