@@ -36,7 +36,7 @@ CUTOFF, BETA = 1.0, 3.0  # of gaze and head as the redirector sees them, radians
 class VideoFace:
     """What was done to a face of a video. frames: in how many.  before, after: degrees (pitch, yaw), in the mean.
 
-    left_out: why it was left as it is, and in how many frames.
+    left_out: why it was left as it is, and in how many frames.  doubts: why the result may be poor, likewise.
     """
 
     number: int
@@ -44,9 +44,11 @@ class VideoFace:
     before: dict[str, ndarray] = field(default_factory=dict)
     after: dict[str, ndarray] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
 
     def add(self, done: RedirectedFace) -> None:
         self.frames += 1
+        self.doubts.update(done.face.doubts)
         for mean, new in ((self.before, done.before), (self.after, done.after)):
             for name, angles in new.items():
                 old = mean.get(name, np.zeros(2))
@@ -138,14 +140,17 @@ class _Job:
         """The pixels of a frame with what is to be redirected in it."""
         pixels = frame.pixels
         for face in faces:
+            number = face.number if isinstance(face, PhotoFace) else int(face.name.removeprefix("face "))
+            if self.number not in (None, number):
+                continue
             if isinstance(face, LeftOut):
-                told.face(int(face.name.removeprefix("face "))).left_out[face.reason] += 1
-            elif self.number in (None, face.number):
-                turns = self._turns.setdefault(face.number, _Turns(self.edit))
+                told.face(number).left_out[face.reason] += 1
+            else:
+                turns = self._turns.setdefault(number, _Turns(self.edit))
                 turns.time = frame.time
                 options = self.loaded, pixels, face, self.edit, self.back, self.whole_face
                 pixels, done = redirect_face(*options, turns.targets)
-                told.face(face.number).add(done)
+                told.face(number).add(done)
         return pixels
 
 
