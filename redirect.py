@@ -1,7 +1,7 @@
-"""Redirect gaze and head in a photograph: python redirect.py PHOTO --checkpoint RUN --gaze PITCH YAW -o OUT
+"""Redirect gaze and head in a photograph or a video: python redirect.py PHOTO --checkpoint RUN --gaze PITCH YAW -o OUT
 
 Degrees, as they are seen in the photograph: 0 0 looks into the camera, pitch > 0 up, yaw > 0 towards image left. Also
-as a library: `load` once, then `redirect_photo`.
+as a library: `load` once, then `redirect_photo` or `redirect_video`.
 """
 
 import sys
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from core.redirection.load import Loaded
     from core.redirection.photo import RedirectedPhoto
     from core.redirection.photo_files import Photo
+    from core.redirection.video import RedirectedVideo
 
 
 def load(checkpoint: str | Path, config: str | Path | None = None, device: str = "auto") -> "Loaded":
@@ -50,6 +51,24 @@ def redirect_photo(
     return redirect(model, photo, Edit(gaze, head, relative, eye_contact, look_at), **options)
 
 
+def redirect_video(
+    model: "Loaded",
+    video: str | Path,
+    out: str | Path,
+    *,
+    gaze: "Degrees | None" = None,
+    head: "Degrees | None" = None,
+    relative: bool = False,
+    eye_contact: bool = False,
+    **options: Any,
+) -> "RedirectedVideo":
+    """A video redirected as `redirect_photo` does; options: of `core.redirection.video.redirect_video`."""
+    from core.redirection.edit import Edit
+    from core.redirection.video import redirect_video as redirect
+
+    return redirect(model, video, Edit(gaze, head, relative, eye_contact), out, **options)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0; 1 where some photographs of a folder were not redirected, 2 for what cannot be used."""
     from core.redirection.arguments import parse
@@ -57,8 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv, __doc__ or "")
 
     def run() -> int:
-        # Imported in here, so that Ctrl-C in a slow import is answered.
-        from core.redirection.command import redirect_file
+        from core.redirection.command import redirect_file  # in here, so that Ctrl-C in a slow import is answered
 
         return redirect_file(arguments)
 
