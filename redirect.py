@@ -1,4 +1,4 @@
-"""Redirect gaze and head in a photograph or a video: python redirect.py PHOTO --checkpoint RUN --gaze PITCH YAW -o OUT
+"""Redirect gaze and head in a photograph or a video: python redirect.py PHOTO --gaze PITCH YAW -o OUT
 
 Degrees, as they are seen in the photograph: 0 0 looks into the camera, pitch > 0 up, yaw > 0 towards image left. Also
 as a library: `load` once, then `redirect_photo` or `redirect_video`.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core.redirection.video import RedirectedVideo
 
 
-def load(checkpoint: str | Path, config: str | Path | None = None, device: str = "auto") -> "Loaded":
+def load(checkpoint: str | Path | None = None, config: str | Path | None = None, device: str = "auto") -> "Loaded":
     """A redirector, ready to be used, see `core.redirection.load.load`."""
     from core.redirection.load import load as load_redirector
 

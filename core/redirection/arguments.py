@@ -45,7 +45,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
 
 def _add_redirector(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="RUN", help="a run folder, or a checkpoint's file"
+        "--checkpoint", type=Path, metavar="RUN", help="a run folder, or a checkpoint's file; default: our own"
     )
     group.add_argument(
         "--config", type=Path, metavar="JSON", help="how the networks of a published checkpoint are built"

@@ -18,6 +18,7 @@ from core.record import settings_of
 from core.runtime import select_device
 from models.redirector import Redirector
 
+OURS = Path(__file__).resolve().parents[2] / "pretrained_models" / "photographs.pt"  # comes with the repository
 REMEDY = "Name a run folder of train_st_ed.py, or one of its checkpoints."
 
 
@@ -35,14 +36,14 @@ class Loaded:
         return self.settings.image_size
 
 
-def load(checkpoint: str | Path, config: str | Path | None = None, device: str = "auto") -> Loaded:
+def load(checkpoint: str | Path | None = None, config: str | Path | None = None, device: str = "auto") -> Loaded:
     """Load a redirector.
 
-    checkpoint: a run folder, of which the newest checkpoint is taken, or a file.  config: the JSON file that it was
+    checkpoint: a run folder, of which the newest checkpoint is taken, or a file; None: OURS.  config: the JSON file that it was
     trained with, for a checkpoint that does not hold it, as the published one.  device: auto, cpu, cuda or cuda:N.
     Raises UserError if there is none, or one that cannot redirect photographs.
     """
-    path = checkpoint_of(Path(checkpoint))
+    path = checkpoint_of(OURS if checkpoint is None else Path(checkpoint))
     content = read_checkpoint(path)
     settings = load_config([str(config)], unused=Config.model_fields) if config else _stored_settings(content, path)
     if settings.redirector == "redirtrans-gan":
@@ -55,6 +56,7 @@ def load(checkpoint: str | Path, config: str | Path | None = None, device: str =
 
 
 def checkpoint_of(path: Path) -> Path:
+    """The file of a run folder's newest checkpoint, or the file itself. Raises UserError if there is none."""
     if path.is_file():
         return path
     if not path.is_dir():
