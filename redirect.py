@@ -60,13 +60,14 @@ def redirect_video(
     head: "Degrees | None" = None,
     relative: bool = False,
     eye_contact: bool = False,
+    look_at: "tuple[float, float] | None" = None,
     **options: Any,
 ) -> "RedirectedVideo":
     """A video redirected as `redirect_photo` does; options: of `core.redirection.video.redirect_video`."""
     from core.redirection.edit import Edit
     from core.redirection.video import redirect_video as redirect
 
-    return redirect(model, video, Edit(gaze, head, relative, eye_contact), out, **options)
+    return redirect(model, video, Edit(gaze, head, relative, eye_contact, look_at), out, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -465,3 +465,12 @@ def test_a_change_of_red_is_that_of_the_standard():
     """BT.709, full range: luma 0.2126, blue difference -0.1146, red difference 0.5 (ITU-R BT.709-6)."""
     form = Format((2, 2), 1, 25, colours={"colorspace": 1, "color_range": 2})  # type: ignore[arg-type]
     assert form.to_yuv[:, 0] == pytest.approx([0.2126, -0.1146, 0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize("flag", [("--grid", "3"), ("--side-by-side",), ("--json", "angles.json")])
+def test_what_is_of_photographs_alone_is_refused(
+    run: Path, flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+):
+    assert redirect.main(command(run, *flag)) == 2
+    assert f"{flag[0]} is of photographs, not of a video; leave it out." in capsys.readouterr().err
+    assert not (run.parent / "out.mp4").exists()

@@ -20,8 +20,7 @@ from core.tracking import say
 
 GRID = (0.0, 20.0)  # degrees of gaze and head, where a grid is asked for and nothing else
 NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_side")
-
-NOT_OF_VIDEOS = ("look_at", "grid", "side_by_side", "json")
+NOT_OF_VIDEOS = ("grid", "side_by_side", "json")
 
 
 def redirect_file(arguments: argparse.Namespace) -> int:
