@@ -33,11 +33,11 @@ def warp(image: Tensor, flow: Tensor, where: Tensor | None = None) -> Tensor:
     return F.grid_sample(image, where, mode="bicubic", padding_mode="border", align_corners=False)
 
 
-def enlarged(maps: Tensor, side: int) -> Tensor:
-    """(B, C, S, S) at another side, bicubically; untouched if it has that side."""
+def enlarged(maps: Tensor, side: int, mode: str = "bicubic") -> Tensor:
+    """(B, C, S, S) at another side; untouched if it has that side. Bilinearly, shares stay shares."""
     if maps.shape[-1] == side:
         return maps
-    return F.interpolate(at_least_float32(maps), size=(side, side), mode="bicubic", align_corners=False)
+    return F.interpolate(at_least_float32(maps), size=(side, side), mode=mode, align_corners=False)
 
 
 def head_rotation(condition: Tensor) -> Tensor:
@@ -71,6 +71,7 @@ def rigid_flow(depth: Tensor, source: Tensor, target: Tensor) -> Tensor:
 EYES = ((0.42, 0.39, 0.0), (-0.42, 0.39, 0.0))  # of a head: image left, up, towards the camera; half a patch is 1
 EYE_REACH = (0.36, 0.24)  # of an eye's patch from its middle, across and down
 EYE_SAMPLES = (32, 48)  # rows and columns of an eye's patch
+FADE = 0.3  # of an eye's patch, from its edge inwards
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,16 @@ class EyePlaces:
         return torch.stack((u, v), dim=-1) + self.middle[:, None, None]
 
     def put_back(self, patches: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Patches (2 B, C, h, w) as maps (B, C, side, side), and how far they hold there: 1 inside, fading to 0."""
+        """Patches (2 B, C, h, w) as maps (B, C, side, side) that fade out at their edges, and how far they hold."""
+        v, u = torch.meshgrid(*(steps(count, patches).abs() for count in EYE_SAMPLES), indexing="ij")
+        window = ((1 - torch.maximum(u, v)) / FADE).clamp(0, 1).expand(len(patches), 1, -1, -1)
         here = pixel_positions(side, patches) - self.middle[:, :, None, None]
-        u, v = here[:, 0] * self.mirrored[:, None, None] / EYE_REACH[0], here[:, 1] / EYE_REACH[1]
-        maps = F.grid_sample(patches, torch.stack((u, v), dim=-1), padding_mode="zeros", align_corners=False)
-        window = ((1 - torch.maximum(u.abs(), v.abs())) / 0.3).clamp(0, 1)[:, None]
-        (left, right), (at_left, at_right) = maps.chunk(2), window.chunk(2)
-        both = (at_left + at_right).clamp(min=1)
-        return (at_left * left + at_right * right) / both, (at_left + at_right) / both
+        across = here[:, 0] * self.mirrored[:, None, None] / EYE_REACH[0]
+        where = torch.stack((across, here[:, 1] / EYE_REACH[1]), dim=-1)
+        maps = F.grid_sample(torch.cat((window * patches, window), dim=1), where, align_corners=False)
+        both = torch.add(*maps.chunk(2))
+        both = both / both[:, -1:].clamp(min=1)  # they overlap where a head turns far
+        return both[:, :-1], both[:, -1:]
 
 
 def eye_places(head: Tensor) -> EyePlaces:

@@ -182,8 +182,8 @@ class EyeNet(nn.Module):
         found = torch.cat((0.1 * across, 0.1 * flows[:, 1:], torch.sigmoid(share - 1), painted), dim=1)
         found, holds = places.put_back(found, source.shape[-1])
         more, share, painted = found.split((2, 1, 3), dim=1)
-        flow, mirror_flow, shares, paint = (enlarged(part, source.shape[-1]) for part in maps)
-        shares, amount = whole(shares), turned(encoding, OF_EYES)
+        flow, mirror_flow, shares, paint = (enlarged(part, source.shape[-1], "bilinear") for part in maps)
+        amount = turned(encoding, OF_EYES)
         eyes = torch.tensor([0.0, 0.0, 1.0]).to(shares)[:, None, None].expand_as(shares)
         shares = shares.lerp(eyes, amount * share)
         return flow + amount * more, mirror_flow, shares, (1 - holds) * paint + painted
@@ -242,12 +242,6 @@ def blend(
     """The image, and the moved source and its moved mirror image that it was made of."""
     warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
     return shares[:, :1] * warped + shares[:, 1:2] * mirrored + shares[:, 2:] * paint, warped, mirrored
-
-
-def whole(shares: Tensor) -> Tensor:
-    """Shares that were enlarged, made shares again: none below 0, their sum 1."""
-    shares = shares.clamp(min=0)
-    return shares / shares.sum(dim=1, keepdim=True)
 
 
 def reduced(image: Tensor, side: int) -> Tensor:

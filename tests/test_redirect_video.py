@@ -468,9 +468,7 @@ def test_a_change_of_red_is_that_of_the_standard():
 
 
 @pytest.mark.parametrize("flag", [("--grid", "3"), ("--side-by-side",), ("--json", "angles.json")])
-def test_what_is_of_photographs_alone_is_refused(
-    run: Path, flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-):
+def test_what_is_of_photographs_alone_is_refused(run: Path, flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
     assert redirect.main(command(run, *flag)) == 2
     assert f"{flag[0]} is of photographs, not of a video; leave it out." in capsys.readouterr().err
     assert not (run.parent / "out.mp4").exists()

@@ -39,8 +39,9 @@ class Loaded:
 def load(checkpoint: str | Path | None = None, config: str | Path | None = None, device: str = "auto") -> Loaded:
     """Load a redirector.
 
-    checkpoint: a run folder, of which the newest checkpoint is taken, or a file; None: OURS.  config: the JSON file that it was
-    trained with, for a checkpoint that does not hold it, as the published one.  device: auto, cpu, cuda or cuda:N.
+    checkpoint: a run folder, of which the newest checkpoint is taken, or a file; None: OURS.
+    config: the JSON file that it was trained with, for a checkpoint that does not hold it, as the published one.
+    device: auto, cpu, cuda or cuda:N.
     Raises UserError if there is none, or one that cannot redirect photographs.
     """
     path = checkpoint_of(OURS if checkpoint is None else Path(checkpoint))
