@@ -1,7 +1,7 @@
-"""Redirect gaze and head in a photograph: python redirect.py PHOTO --checkpoint RUN --gaze PITCH YAW -o OUT
+"""Redirect gaze and head in a photograph or a video: python redirect.py PHOTO --checkpoint RUN --gaze PITCH YAW -o OUT
 
 Degrees, as they are seen in the photograph: 0 0 looks into the camera, pitch > 0 up, yaw > 0 towards image left. Also
-as a library: `load` once, then `redirect_photo`.
+as a library: `load` once, then `redirect_photo` or `redirect_video`.
 """
 
 import sys
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from core.redirection.load import Loaded
     from core.redirection.photo import RedirectedPhoto
     from core.redirection.photo_files import Photo
+    from core.redirection.video import RedirectedVideo
 
 
 def load(checkpoint: str | Path, config: str | Path | None = None, device: str = "auto") -> "Loaded":
@@ -48,6 +49,27 @@ def redirect_photo(
     from core.redirection.photo import redirect_photo as redirect
 
     return redirect(model, photo, Edit(gaze, head, relative, eye_contact, look_at), **options)
+
+
+def redirect_video(
+    model: "Loaded",
+    video: str | Path,
+    out: str | Path,
+    *,
+    gaze: "Degrees | None" = None,
+    head: "Degrees | None" = None,
+    relative: bool = False,
+    eye_contact: bool = False,
+    **options: Any,
+) -> "RedirectedVideo":
+    """A video with its faces redirected, written to `out`; what was done, face by face.
+
+    As `redirect_photo`; options: of `core.redirection.video.redirect_video`.
+    """
+    from core.redirection.edit import Edit
+    from core.redirection.video import redirect_video as redirect
+
+    return redirect(model, video, Edit(gaze, head, relative, eye_contact), out, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

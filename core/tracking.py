@@ -51,9 +51,12 @@ class Tracker:
             self._board.close()
 
 
-def progress_bar(total: int, start: int, what: str, unit: str = "step", leave: bool = True) -> tqdm:
-    """Bar with the time left; `start` steps are done already."""
-    return tqdm(total=total, initial=start, desc=what, unit=unit, leave=leave, dynamic_ncols=True, smoothing=0.05)
+def progress_bar(
+    total: int | None, start: int, what: str, unit: str = "step", leave: bool = True, shown: bool = True
+) -> tqdm:
+    """Bar with the time left, where the total is known; `start` steps are done already."""
+    given = {"total": total, "initial": start, "desc": what, "unit": unit}
+    return tqdm(**given, leave=leave, disable=not shown, dynamic_ncols=True, smoothing=0.05)
 
 
 def say(message: str) -> None:

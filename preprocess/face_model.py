@@ -22,6 +22,7 @@ RIGID = (*range(27, 36), *EYE_CORNERS)  # what no expression moves: the publishe
 MIN_POINTS = 6
 EYE_SPACING = 64.5  # mm between the middles of the eyes, the yardstick of an error
 TOLERANCE = 6.5  # mm at the face; a landmark further off does not pull at the pose
+FOLLOWING_STEPS = 30  # at most, from one frame's pose to the next one's
 HOPELESS = 0.25  # relative error of points that are no face; faces are at 0.01 to 0.05
 XGAZE_TILT = np.deg2rad(-6.2)  # of the ETH-XGaze model's frame against this one, about x
 
@@ -147,13 +148,7 @@ def head_pose(
     Raises ValueError for too few landmarks, for a flipped solution (behind the camera or facing away from it) and
     for points that are no face.
     """
-    landmarks = np.asarray(landmarks, np.float64)
-    if landmarks.shape != (68, 2):
-        raise ValueError(f"Head pose: found landmarks of shape {landmarks.shape}, expected (68, 2).")
-    kept = tuple(i for i in use if i in model.landmarks and np.isfinite(landmarks[i]).all())
-    if len(kept) < MIN_POINTS:
-        raise ValueError(f"Head pose: found {len(kept)} usable landmarks, expected at least {MIN_POINTS}.")
-    task = _Task(model[kept], landmarks[list(kept)], np.asarray(camera_matrix, np.float64))
+    task, kept = _task(landmarks, camera_matrix, model, use)
     starts = task.starts()
     best = task.best([task.refine(start) for start in starts])
     agree = task.off_mm(best) < TOLERANCE
@@ -164,9 +159,53 @@ def head_pose(
             best = task.only(agree).refine(robust)
         else:
             agree[:] = True
-    pose = make_pose(cv2.Rodrigues(best[0])[0], best[1], model)
+    return _checked(task, best, model, kept, agree)
+
+
+def follow_pose(
+    landmarks: ndarray,
+    camera_matrix: ndarray,
+    last: HeadPose,
+    model: FaceModel = GENERIC,
+    use: tuple[int, ...] = RIGID,
+) -> HeadPose:
+    """The pose of a head whose pose a moment ago is known, as in a clip's next frame: where landmarks move a little,
+    so does it.
+
+    `head_pose` jumps, by degrees, where another start fits better or a landmark passes the tolerance and has no say
+    any more. Here there is one start, the last pose, and what lies far off loses its weight little by little.
+    Raises ValueError as `head_pose` does.
+    """
+    task, kept = _task(landmarks, camera_matrix, model, use)
+    fit = cv2.Rodrigues(last.rotation)[0], last.translation[:, None].copy()
+    for _ in range(FOLLOWING_STEPS):
+        fit, moved = task.step(fit, TOLERANCE)
+        if moved < 1e-9:
+            break
+    if not all(np.isfinite(part).all() for part in fit):
+        raise ValueError("Head pose: the landmarks are too far from the last pose to follow it.")
+    agree = task.off_mm(fit) < TOLERANCE
+    return _checked(task, fit, model, kept, agree if agree.any() else ~agree)
+
+
+def _task(
+    landmarks: ndarray, camera_matrix: ndarray, model: FaceModel, use: tuple[int, ...]
+) -> tuple[_Task, tuple[int, ...]]:
+    """What is to be fitted, and which landmarks that takes."""
+    landmarks = np.asarray(landmarks, np.float64)
+    if landmarks.shape != (68, 2):
+        raise ValueError(f"Head pose: found landmarks of shape {landmarks.shape}, expected (68, 2).")
+    kept = tuple(i for i in use if i in model.landmarks and np.isfinite(landmarks[i]).all())
+    if len(kept) < MIN_POINTS:
+        raise ValueError(f"Head pose: found {len(kept)} usable landmarks, expected at least {MIN_POINTS}.")
+    return _Task(model[kept], landmarks[list(kept)], np.asarray(camera_matrix, np.float64)), kept
+
+
+def _checked(task: _Task, fit: Fit, model: FaceModel, kept: tuple[int, ...], agree: ndarray) -> HeadPose:
+    """The pose of a fit. agree: (N,), the landmarks that had a say. Raises ValueError for what is no face."""
+    pose = make_pose(cv2.Rodrigues(fit[0])[0], fit[1], model)
     _refuse_flipped(pose, task.points)
-    error = float(task.distances(best)[agree].mean())
+    error = float(task.distances(fit)[agree].mean())
     spacing = EYE_SPACING * np.sqrt(task.camera[0, 0] * task.camera[1, 1]) / pose.centre[2]
     if error > HOPELESS * spacing:
         raise ValueError(
@@ -231,14 +270,20 @@ class _Task:
         """Least squares, reweighted: what lies far off loses its weight step by step, down to the tolerance."""
         fit = self.refine(fit)
         for width in np.repeat(TOLERANCE * np.array([8.0, 4.0, 2.0, 1.0, 0.5]), 4):
-            root = np.repeat(1 / (1 + np.minimum(self.off_mm(fit) / width, 1e6) ** 2), 2)
-            projected, jacobian = cv2.projectPoints(self.points, *fit, self.camera, None)
-            gap, slope = (self.seen - projected[:, 0]).ravel(), jacobian[:, :6]
-            if not (np.isfinite(gap).all() and np.isfinite(slope).all()):
+            fit, moved = self.step(fit, width)
+            if not np.isfinite(moved):
                 break  # `best` passes over it
-            step = np.linalg.lstsq(root[:, None] * slope, root * gap, rcond=1e-12)[0][:, None]
-            fit = fit[0] + step[:3], fit[1] + step[3:]
         return fit
+
+    def step(self, fit: Fit, width: float) -> tuple[Fit, float]:
+        """One step of least squares with weights that fall over a width in mm, and its length; nan if there is none."""
+        root = np.repeat(1 / (1 + np.minimum(self.off_mm(fit) / width, 1e6) ** 2), 2)
+        projected, jacobian = cv2.projectPoints(self.points, *fit, self.camera, None)
+        gap, slope = (self.seen - projected[:, 0]).ravel(), jacobian[:, :6]
+        if not (np.isfinite(gap).all() and np.isfinite(slope).all()):
+            return fit, np.nan
+        step = np.linalg.lstsq(root[:, None] * slope, root * gap, rcond=1e-12)[0][:, None]
+        return (fit[0] + step[:3], fit[1] + step[3:]), float(np.abs(step).max())
 
 
 def _refuse_flipped(pose: HeadPose, points: ndarray) -> None:

@@ -11,14 +11,14 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("redirect.py", description=description, formatter_class=raw)
     parser.add_argument(
-        "photo",
-        type=Path,
-        metavar="PHOTO",
-        help="JPEG, PNG, WebP or the like; or a folder of them, or a file of patches",
-    )
+        "photo", type=Path, nargs="?", metavar="PHOTO",
+        help="JPEG, PNG, WebP or the like; or a video, a folder of photographs, or a file of patches",
+    )  # fmt: skip
+    parser.add_argument("--webcam", nargs="?", const="0", metavar="N", help="in place of PHOTO; Ctrl-C ends the video")
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE",
-        help=".jpg, .png or .webp; a folder or a file of patches, as PHOTO is; default: NAME-redirected",
+        help=".jpg, .png or .webp; of a video .mp4, .mov or .mkv; a folder or a file of patches, as PHOTO is; "
+        "default: NAME-redirected",
     )  # fmt: skip
     _add_edit(parser.add_argument_group("what to change"))
     _add_output(parser.add_argument_group("what to write"))

@@ -15,9 +15,11 @@ from core.redirection.measure import REFERENCE
 from core.redirection.persons import SUFFIXES, check_persons_output, redirect_persons
 from core.redirection.photo_files import FORMATS, check_output, open_photo
 from core.redirection.photo_job import PhotoJob
+from core.redirection.video_frames import VIDEOS
 from core.tracking import say
 
 GRID = (0.0, 20.0)  # degrees of gaze and head, where a grid is asked for and nothing else
+NOT_OF_VIDEOS = ("grid", "side_by_side", "json")
 NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_side")
 
 
@@ -25,6 +27,11 @@ def redirect_file(arguments: argparse.Namespace) -> int:
     """What `core.redirection.arguments` asks for; the exit code. Raises UserError or OSError with a message."""
     edit = _edit(arguments)
     _check(arguments)
+    if arguments.webcam is not None or arguments.photo.suffix.lower() in VIDEOS:
+        _refuse(arguments, NOT_OF_VIDEOS, "a video")
+        from core.redirection.video_command import redirect_clip  # slow to import, and only videos need it
+
+        return redirect_clip(arguments, edit)
     if arguments.photo.is_dir():
         code, records = _folder(arguments, edit)
     elif arguments.photo.suffix.lower() in SUFFIXES:
@@ -90,6 +97,8 @@ def _refuse(arguments: argparse.Namespace, flags: Sequence[str], what: str) -> N
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if (arguments.photo is None) == (arguments.webcam is None):
+        raise UserError("name a photograph or a video, or give --webcam.")
     if arguments.focal is not None and not 50 <= arguments.focal <= 50_000:
         raise UserError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):

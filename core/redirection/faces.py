@@ -13,6 +13,7 @@ from numpy import ndarray
 from core.command import UserError
 from core.redirection.iris import unit_rays
 from preprocess.datasets.images import photo_camera
+from preprocess.face_model import HeadPose
 from preprocess.face_patches import FaceCutter, LeftOut
 from preprocess.faces.search import find_faces
 from preprocess.landmarks import to_68
@@ -118,14 +119,24 @@ def find(image: ndarray, film: float = 0.0, focal: float | None = None) -> list[
 
 def place(landmarks: ndarray, camera: ndarray, shape: tuple[int, ...], number: int = 1) -> PhotoFace | LeftOut:
     """The normalised camera before a face of landmarks (68, 2). camera: (3, 3).  shape: of the photograph."""
+    pose = CUTTER.pose(landmarks, f"face {number}", camera)
+    return pose if isinstance(pose, LeftOut) else place_posed(landmarks, pose, camera, shape, number)
+
+
+def place_posed(
+    landmarks: ndarray,
+    pose: HeadPose,
+    camera: ndarray,
+    shape: tuple[int, ...],
+    number: int = 1,
+    cutter: FaceCutter = CUTTER,
+) -> PhotoFace | LeftOut:
+    """The same where the pose of the head is known. cutter: how much of the patch the photograph must hold."""
     name = f"face {number}"
-    pose = CUTTER.pose(landmarks, name, camera)
-    if isinstance(pose, LeftOut):
-        return pose
-    rotation = CUTTER.facing(name, pose)
+    rotation = cutter.facing(name, pose)
     if isinstance(rotation, LeftOut):
         return rotation
-    to_patch = CUTTER.to_patch(shape, name, camera, pose, rotation)
+    to_patch = cutter.to_patch(shape, name, camera, pose, rotation)
     if isinstance(to_patch, LeftOut):
         return to_patch
     upright = normalizing_rotation(pose.centre, np.eye(3))

@@ -1,6 +1,6 @@
 """Redirect the faces of a photograph: find, look, redirect, put back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from core.command import UserError
 from core.redirection import paste
@@ -22,6 +23,7 @@ from preprocess.face_patches import LeftOut
 from preprocess.normalization import ST_ED, View, label_to_vector, warp_image
 
 Back = Literal["pixels", "patch"]
+Targets = Callable[[PhotoFace, Mapping[str, Tensor]], dict[str, Tensor]]  # as `Edit.targets`
 LARGEST_PATCH = 1024  # pixels a side
 FAR_TURN, FAR_ASIDE = 30.0, 40.0  # degrees, of the head and of the eyes in it; few training sets have more
 
@@ -109,15 +111,19 @@ def redirect_faces(
     found: Sequence[PhotoFace | LeftOut] = (),
 ) -> RedirectedPhoto:
     """`redirect_photo` of faces that are found already."""
-    carries = loaded.redirector.carries_pixels
-    if back == "pixels" and not carries:
-        raise UserError("--back pixels: this redirector carries no pixels; st-ed-flow does. Leave it out.")
-    pixels, done = photo.pixels, []
+    way, pixels, done = way_back(loaded, back), photo.pixels, []
     for face in faces:
-        way = back or ("pixels" if carries else "patch")
         pixels, one = redirect_face(loaded, pixels, face, edit, way, whole_face)
         done.append(one)
     return RedirectedPhoto(photo, pixels, done, [face for face in found if isinstance(face, LeftOut)])
+
+
+def way_back(loaded: Loaded, back: Back | None) -> Back:
+    """The one that is asked for, or the better one. Raises UserError where the redirector cannot."""
+    carries = loaded.redirector.carries_pixels
+    if back == "pixels" and not carries:
+        raise UserError("--back pixels: this redirector carries no pixels; st-ed-flow does. Leave it out.")
+    return back or ("pixels" if carries else "patch")
 
 
 @torch.no_grad()
@@ -130,12 +136,13 @@ def redirect_face(
     whole_face: bool,
     *,
     fade: ndarray | None = None,
+    targets: Targets | None = None,
 ) -> tuple[ndarray, RedirectedFace]:
-    """One face of a photograph (H, W, 3) uint8 RGB. fade: in place of the one that the edit calls for."""
+    """One face of a photograph (H, W, 3) uint8 RGB. fade, targets: in place of those that the edit calls for."""
     redirector = loaded.redirector
     seen = _seen(loaded, pixels, face, _patch_side(loaded, face) if back == "patch" else loaded.size)
     source = redirector.encode(seen.tensor(loaded.device))
-    turned = redirector.rotate(source, edit.targets(face, source.conditions))
+    turned = redirector.rotate(source, (targets or edit.targets)(face, source.conditions))
     decoded = redirector.decode_parts(turned)
     if back == "pixels":
         filling = paste.carried(pixels, face, seen, decoded.parts)
