@@ -79,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv, __doc__ or "")
 
     def run() -> int:
-        # Imported in here, so that Ctrl-C in a slow import is answered.
-        from core.redirection.command import redirect_file
+        from core.redirection.command import redirect_file  # in here, so that Ctrl-C in a slow import is answered
 
         return redirect_file(arguments)
 

@@ -180,12 +180,12 @@ def follow_pose(
     fit = cv2.Rodrigues(last.rotation)[0], last.translation[:, None].copy()
     for _ in range(FOLLOWING_STEPS):
         fit, moved = task.step(fit, TOLERANCE)
-        if moved < 1e-9:
+        if moved < 1e-6:
             break
     if not all(np.isfinite(part).all() for part in fit):
         raise ValueError("Head pose: the landmarks are too far from the last pose to follow it.")
     agree = task.off_mm(fit) < TOLERANCE
-    return _checked(task, fit, model, kept, agree if agree.any() else ~agree)
+    return _checked(task, fit, model, kept, agree if agree.sum() >= MIN_POINTS else np.ones(len(kept), bool))
 
 
 def _task(

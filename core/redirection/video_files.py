@@ -171,7 +171,9 @@ class Writer:
         metadata: Mapping[str, str],
     ) -> None:
         self._format, self._to_yuv = form, form.to_yuv
-        self._container: Any = av.open(str(path), "w", WRITTEN[suffix.lower()], options={"movflags": "+faststart"})
+        kind = WRITTEN[suffix.lower()]
+        options = {} if kind == "matroska" else {"movflags": "+faststart"}
+        self._container: Any = av.open(str(path), "w", kind, options=options)
         self._container.metadata.update(metadata)
         self._stream = self._pictures()
         try:
