@@ -62,9 +62,9 @@ def _around(points: ndarray, margin: float) -> tuple[tuple[slice, slice], ndarra
 
 def reach(fade: ndarray) -> ndarray:
     """(4, 2): corners of the box outside which a fade is 0, positions in half patches from the middle."""
-    left, top, width, height = cv2.boundingRect(((fade[..., 0] > 0) | (fade[..., 1] > 0)).view(np.uint8))
+    x, y, width, height = cv2.boundingRect(((fade[..., 0] > 0) | (fade[..., 1] > 0)).view(np.uint8))
     left, right, top, bottom = (edge * 2 / MAP_SIDE * EXTENT - EXTENT for edge in (
-        left - 1, left + width + 1, top - 1, top + height + 1))  # fmt: skip
+        x - 1, x + width + 1, y - 1, y + height + 1))  # fmt: skip
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
