@@ -45,6 +45,8 @@ def redirect_clip(arguments: argparse.Namespace, edit: Edit) -> int:
 def _tell(done: RedirectedVideo) -> None:
     for _, face in sorted(done.faces.items()):
         say(str(face))
+        for doubt, frames in face.doubts.items():
+            say(f"face {face.number}, in {frames} of them, {doubt}.")
     if done.faceless:
         say(f"{done.faceless} of {done.frames} frames have no face and are passed through.")
     if done.damaged:

@@ -180,8 +180,10 @@ class Writer:
             self._sound = {stream.index: self._container.add_stream_from_template(stream) for stream in sound}
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
-            codecs = ", ".join(stream.codec_context.name for stream in sound)
             self._container.close()
+            if not sound:
+                raise UserError(f"-o: this video cannot be written as {suffix} ({_reason(error)}).") from error
+            codecs = ", ".join(stream.codec_context.name for stream in sound)
             raise UserError(f"-o: {suffix} cannot hold this sound ({codecs}) as it is; name a file .mkv.") from error
 
     def _pictures(self) -> Any:
