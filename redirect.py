@@ -60,16 +60,14 @@ def redirect_video(
     head: "Degrees | None" = None,
     relative: bool = False,
     eye_contact: bool = False,
+    look_at: tuple[float, float] | None = None,
     **options: Any,
 ) -> "RedirectedVideo":
-    """A video with its faces redirected, written to `out`; what was done, face by face.
-
-    As `redirect_photo`; options: of `core.redirection.video.redirect_video`.
-    """
+    """As `redirect_photo`, a video into the file `out`; options: of `core.redirection.video.redirect_video`."""
     from core.redirection.edit import Edit
     from core.redirection.video import redirect_video as redirect
 
-    return redirect(model, video, Edit(gaze, head, relative, eye_contact), out, **options)
+    return redirect(model, video, Edit(gaze, head, relative, eye_contact, look_at), out, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
