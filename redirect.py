@@ -60,10 +60,10 @@ def redirect_video(
     head: "Degrees | None" = None,
     relative: bool = False,
     eye_contact: bool = False,
-    look_at: "tuple[float, float] | None" = None,
+    look_at: tuple[float, float] | None = None,
     **options: Any,
 ) -> "RedirectedVideo":
-    """A video redirected as `redirect_photo` does; options: of `core.redirection.video.redirect_video`."""
+    """As `redirect_photo`, a video into the file `out`; options: of `core.redirection.video.redirect_video`."""
     from core.redirection.edit import Edit
     from core.redirection.video import redirect_video as redirect
 

@@ -32,7 +32,6 @@ from preprocess.faces.mesh import Face
 from preprocess.normalization import rotation_to_label
 from tests import photos
 from tests.clips import frames_of, metadata_of, sound_of, times_of, write_clip
-from tests.photos import TINY
 from tests.raw_trees import degrees_apart
 from tests.test_redirect import gap
 from tests.tiny import tiny_flow, tiny_redirector
@@ -40,7 +39,7 @@ from tests.tiny import tiny_flow, tiny_redirector
 TURNED = Edit(gaze=(0, 20), relative=True)
 FOCAL = float(photos.CAMERA.matrix[0, 0])
 GREY = np.full((photos.SIDE, photos.SIDE, 3), 128, np.uint8)
-LANDMARKS = photos.SHOT.landmarks_with_lids()
+LANDMARKS = photos.opened(photos.SHOT.landmarks_with_lids())
 LANDMARKS = np.where(np.isfinite(LANDMARKS), LANDMARKS, np.nanmean(LANDMARKS, axis=0))  # detected ones are all there
 
 
@@ -372,7 +371,7 @@ def test_the_patch_of_a_redirector_without_flow_is_put_in(tmp_path: Path, pictur
 def run(tmp_path: Path, picture: np.ndarray) -> Path:
     """A run's folder, beside `in.mp4`."""
     write_clip(tmp_path / "in.mp4", [picture] * 6)
-    config = Config(redirector="st-ed-flow", **TINY)
+    config = Config(redirector="st-ed-flow", **photos.TINY)
     parts = dict(build_redirector(config).named_children())
     save_checkpoint(tmp_path / "run", 3, parts, {}, {"config": config.to_json()})
     return tmp_path / "run"
@@ -382,6 +381,17 @@ def command(run: Path, *more: str, clip: str = "in.mp4") -> list[str]:
     source = [] if "--webcam" in more else [str(run.parent / clip)]
     out = [] if "-o" in more else ["-o", str(run.parent / "out.mp4")]
     return [*source, "--checkpoint", str(run), "--focal", str(FOCAL), "--gaze", "0", "15", *out, *more]
+
+
+def test_closed_eyes_are_left_and_so_is_a_face_too_far_from_the_point_to_look_at(tmp_path, picture, monkeypatch):
+    clip = write_clip(tmp_path / "in.mp4", [picture] * 4, sound=None)
+    monkeypatch.setattr(PhotoFace, "is_closed", property(lambda face: True))
+    assert redirected(clip, tmp_path / "out.mp4", number=1).faces[1].frames == 4  # asked for by its number
+    with pytest.raises(UserError, match="left as it is in 4 frames: eyes are closed"):
+        redirected(clip, tmp_path / "out.mp4")
+    monkeypatch.setattr(PhotoFace, "is_closed", property(lambda face: False))
+    with pytest.raises(UserError, match="left as it is in 4 frames: the point to look at is too far"):
+        redirected(clip, tmp_path / "out.mp4", Edit(look_at=(90_000, 0)))
 
 
 def test_the_command_tells_face_by_face_what_it_did(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -437,6 +447,7 @@ def test_mistakes_get_one_clear_sentence(run: Path, picture: np.ndarray, capsys:
         (command(run, "-o", "/proc/out.mp4"), "-o: /proc cannot be written"),
         (command(run, "-o", str(folder / "in.mp4")), "in.mp4 is the video itself"),
         (command(run, "-o", str(folder / "out.gif")), "none of the formats that are written of videos: .mp4"),
+        (command(run, "--grid", "3"), "--grid is of photographs, not of a video; leave it out."),
         (command(run, "--webcam", "97"), "--webcam 97: no such camera, or another program has it."),
         ([*command(run), "--webcam", "0"], "name a photograph or a video, or give --webcam."),
     ):
@@ -465,10 +476,3 @@ def test_a_change_of_red_is_that_of_the_standard():
     """BT.709, full range: luma 0.2126, blue difference -0.1146, red difference 0.5 (ITU-R BT.709-6)."""
     form = Format((2, 2), 1, 25, colours={"colorspace": 1, "color_range": 2})  # type: ignore[arg-type]
     assert form.to_yuv[:, 0] == pytest.approx([0.2126, -0.1146, 0.5], abs=1e-4)
-
-
-@pytest.mark.parametrize("flag", [("--grid", "3"), ("--side-by-side",), ("--json", "angles.json")])
-def test_what_is_of_photographs_alone_is_refused(run: Path, flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
-    assert redirect.main(command(run, *flag)) == 2
-    assert f"{flag[0]} is of photographs, not of a video; leave it out." in capsys.readouterr().err
-    assert not (run.parent / "out.mp4").exists()

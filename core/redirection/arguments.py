@@ -10,11 +10,16 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """What is asked on the command line; None is this process's own."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("redirect.py", description=description, formatter_class=raw)
-    what = "JPEG, PNG, WebP or the like; a folder of them; a file of patches; or a video: .mp4, .mov, .mkv, .webm"
-    out = ".jpg, .png or .webp, a folder, a file of patches, or .mp4, .mov, .mkv, as PHOTO is; default: NAME-redirected"
-    parser.add_argument("photo", type=Path, nargs="?", metavar="PHOTO", help=what)
+    parser.add_argument(
+        "photo", type=Path, nargs="?", metavar="PHOTO",
+        help="JPEG, PNG, WebP or the like; or a video, a folder of photographs, or a file of patches",
+    )  # fmt: skip
     parser.add_argument("--webcam", nargs="?", const="0", metavar="N", help="in place of PHOTO; Ctrl-C ends the video")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=out)
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE",
+        help=".jpg, .png or .webp; of a video .mp4, .mov or .mkv; a folder or a file of patches, as PHOTO is; "
+        "default: NAME-redirected",
+    )  # fmt: skip
     _add_edit(parser.add_argument_group("what to change"))
     _add_output(parser.add_argument_group("what to write"))
     _add_redirector(parser.add_argument_group("with what, and how"))

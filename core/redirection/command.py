@@ -19,8 +19,8 @@ from core.redirection.video_frames import VIDEOS
 from core.tracking import say
 
 GRID = (0.0, 20.0)  # degrees of gaze and head, where a grid is asked for and nothing else
-NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_side")
 NOT_OF_VIDEOS = ("grid", "side_by_side", "json")
+NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_side")
 
 
 def redirect_file(arguments: argparse.Namespace) -> int:
@@ -28,9 +28,9 @@ def redirect_file(arguments: argparse.Namespace) -> int:
     edit = _edit(arguments)
     _check(arguments)
     if arguments.webcam is not None or arguments.photo.suffix.lower() in VIDEOS:
+        _refuse(arguments, NOT_OF_VIDEOS, "a video")
         from core.redirection.video_command import redirect_clip  # slow to import, and only videos need it
 
-        _refuse(arguments, NOT_OF_VIDEOS, "a video")
         return redirect_clip(arguments, edit)
     if arguments.photo.is_dir():
         code, records = _folder(arguments, edit)

@@ -135,13 +135,10 @@ def redirect_face(
     back: Back,
     whole_face: bool,
     *,
-    targets: Targets | None = None,
     fade: ndarray | None = None,
+    targets: Targets | None = None,
 ) -> tuple[ndarray, RedirectedFace]:
-    """One face of a photograph (H, W, 3) uint8 RGB.
-
-    targets: in place of the edit's own, as where it was smoothed.  fade: in place of the one that the edit calls for.
-    """
+    """One face of a photograph (H, W, 3) uint8 RGB. fade, targets: in place of those that the edit calls for."""
     redirector = loaded.redirector
     seen = _seen(loaded, pixels, face, _patch_side(loaded, face) if back == "patch" else loaded.size)
     source = redirector.encode(seen.tensor(loaded.device))

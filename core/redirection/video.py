@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.command import UserError
 from core.redirection.ahead import ahead
-from core.redirection.edit import Edit
+from core.redirection.edit import LIMIT, Edit
 from core.redirection.faces import PhotoFace
 from core.redirection.following import Follower
 from core.redirection.load import Loaded
@@ -48,7 +48,7 @@ class VideoFace:
 
     def add(self, done: RedirectedFace) -> None:
         self.frames += 1
-        self.doubts.update(done.face.doubts)
+        self.doubts.update(done.doubts)
         for mean, new in ((self.before, done.before), (self.after, done.after)):
             for name, angles in new.items():
                 old = mean.get(name, np.zeros(2))
@@ -143,15 +143,23 @@ class _Job:
             number = face.number if isinstance(face, PhotoFace) else int(face.name.removeprefix("face "))
             if self.number not in (None, number):
                 continue
-            if isinstance(face, LeftOut):
-                told.face(number).left_out[face.reason] += 1
-            else:
+            why = face.reason if isinstance(face, LeftOut) else self._why_not(face)
+            if why:
+                told.face(number).left_out[why] += 1
+            elif isinstance(face, PhotoFace):
                 turns = self._turns.setdefault(number, _Turns(self.edit))
                 turns.time = frame.time
                 options = self.loaded, pixels, face, self.edit, self.back, self.whole_face
                 pixels, done = redirect_face(*options, targets=turns.targets)
                 told.face(number).add(done)
         return pixels
+
+    def _why_not(self, face: PhotoFace) -> str:
+        """Why a face stays as it is in this frame, or ''; one that is asked for by its number is not spared."""
+        point = self.edit.look_at
+        if point is not None and np.abs(np.degrees(face.looking_at(point))).max() > LIMIT:
+            return "the point to look at is too far from it"
+        return "" if face.number == self.number else self.edit.spoils(face)
 
 
 class _Turns:
