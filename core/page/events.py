@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from numpy import ndarray
 
 from core.command import UserError, sentence
 from core.page import told
 from core.page.choices import Choice
 from core.page.pad import asked_by, moved_to, put_at
 from core.page.sitting import Sitting, open_for_page, sit
-from core.page.walk import FRAMES, RATE, Walks, walk_frames
+from core.page.walk import FRAMES, RATE, YAW, Walks, walk_frames
 from core.redirection.arrows import side_by_side
 from core.redirection.edit import Edit
 from core.redirection.load import Loaded, load
 from core.redirection.photo import RedirectedPhoto
+from core.redirection.photo_files import Photo, write_photo
 from core.redirection.sheet import draw_sheet, plan_sheet
 from utils import write_video
 
@@ -87,20 +87,25 @@ def tell(sitting: Sitting | None, done: RedirectedPhoto | None) -> str:
     return told.EMPTY if sitting is None or done is None else told.table(sitting, done)
 
 
-def write(sitting: Sitting, face: str, gaze: Pad, head: Pad) -> str:
+def write(sitting: Sitting | None, face: str, gaze: Pad, head: Pad) -> str:
     """The path of the photograph at its full size."""
+    if sitting is None:
+        raise gr.Error(BEGIN)
     path = _new_folder() / sitting.photo.download_name
     sitting.whole(edit_of(gaze, head), _number(face)).save(path)
     return str(path)
 
 
-def draw_grid(sitting: Sitting | None, face: str) -> ndarray:
-    """A sheet of one face, gazes by heads."""
+def draw_grid(sitting: Sitting | None, face: str) -> str:
+    """The path of a sheet of one face, gazes by heads."""
     if sitting is None:
         raise gr.Error(BEGIN)
     seen = sitting.chosen(_number(face))
     sheet = plan_sheet(Edit(gaze=(0.0, GRID), head=(0.0, GRID)), GRID_STEPS)
-    return draw_sheet(seen.loaded, sitting.photo.photo, seen.face, sheet)[0]
+    picture, _ = draw_sheet(seen.loaded, sitting.photo.photo, seen.face, sheet)
+    path = _new_folder() / f"{sitting.photo.path.stem}-grid.jpg"
+    write_photo(path, picture, Photo(picture), f"redirected: a sheet of face {seen.face.number}")
+    return str(path)
 
 
 def film(sitting: Sitting | None, face: str, what: Walks, progress: gr.Progress = gr.Progress()) -> str:
@@ -108,8 +113,8 @@ def film(sitting: Sitting | None, face: str, what: Walks, progress: gr.Progress 
     if sitting is None:
         raise gr.Error(BEGIN)
     frames = progress.tqdm(walk_frames(sitting, what, _number(face)), total=FRAMES, desc="redirecting")
-    path = _new_folder() / "walk.mp4"
-    write_video(path, list(frames), RATE)
+    path = _new_folder() / f"{sitting.photo.path.stem}-walk.mp4"
+    write_video(path, list(frames), RATE, comment=f"redirected: {what}, by up to {YAW:g} degrees")
     return str(path)
 
 

@@ -19,9 +19,11 @@ CONSENT = (
 DOWNLOAD = "() => document.querySelector('a#download, #download a, button#download, #download button').click()"
 LARGEST_FILE = "100mb"
 CSS = """
-.gradio-container { max-width: 1180px !important; }
+.gradio-container { max-width: 1240px !important; }
 #title h1 { margin-bottom: 0; }
 #message { min-height: 1.6em; }
+#angles table { width: 100%; font-variant-numeric: tabular-nums; }
+#angles th, #angles td { padding: 4px 10px; font-size: 0.9em; border-color: var(--border-color-primary); }
 #consent { color: var(--body-text-color-subdued); font-size: 0.9em; }
 """
 
@@ -35,16 +37,18 @@ class Page:
             self.sitting, self.done = gr.State(None), gr.State(None)
             gr.Markdown(f"# {TITLE}", elem_id="title")
             with gr.Row():
-                with gr.Column(scale=4, min_width=340):
+                with gr.Column(scale=5, min_width=380):
                     self._lay_out_controls([choice.name for choice in choices], examples)
-                with gr.Column(scale=7, min_width=420):
+                with gr.Column(scale=8, min_width=440):
                     self._lay_out_results()
             gr.Markdown(CONSENT, elem_id="consent")
             self._connect()
 
     def launch(self, host: str, port: int | None) -> str:
         """Begin to serve; the address. Raises OSError where the port is taken."""
-        theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+        theme = gr.themes.Default(
+            primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        )
         _, address, _ = self.blocks.launch(
             server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,
             max_file_size=LARGEST_FILE, footer_links=[], theme=theme, css=CSS, enable_monitoring=False,
@@ -53,33 +57,34 @@ class Page:
 
     def _lay_out_controls(self, names: Sequence[str], examples: Sequence[Path]) -> None:
         sources: Any = ["upload", "webcam", "clipboard"]
-        self.photo = photo_input(label="Photograph", sources=sources, height=220, elem_id="photo")
+        self.photo = photo_input(label="Photograph", sources=sources, height=200, elem_id="photo")
         gr.Examples([[str(path)] for path in examples], self.photo, label="Example (NASA, public domain)")
         self.choice = gr.Dropdown(list(names), value=names[0], label="Redirector", elem_id="redirector")
         self.face = gr.Radio([events.EVERY], value=events.EVERY, label="Face", visible=False, elem_id="face")
         with gr.Row():
             self.gaze, self.head = make_pad("Gaze", "gaze"), make_pad("Head", "head")
         with gr.Row():
-            self.contact = gr.Button("Eye contact", elem_id="contact", min_width=80)
-            self.reset = gr.Button("Back to the start", elem_id="reset", min_width=80)
+            self.contact = gr.Button("Eye contact", size="md", elem_id="contact", min_width=80)
+            self.reset = gr.Button("Back to the start", size="md", elem_id="reset", min_width=80)
         self.beside = gr.Checkbox(label="Side by side, with arrows as measured", elem_id="beside")
 
     def _lay_out_results(self) -> None:
+        buttons: Any = ["download", "fullscreen"]
         self.message = gr.Markdown(events.BEGIN, elem_id="message")
         with gr.Tab("Picture"):
-            self.picture = shown_picture(show_label=False, height=520, elem_id="picture", buttons=["fullscreen"])
+            self.picture = shown_picture(show_label=False, height=500, elem_id="picture", buttons=buttons[1:])
             self.table = gr.Markdown(told.EMPTY, elem_id="angles")
             self.save = gr.Button("Download at full size", variant="primary", interactive=False, elem_id="save")
             self.file = gr.DownloadButton(visible="hidden", elem_id="download")
         with gr.Tab("Grid"):
             gr.Markdown(f"Gaze and head, each from {events.GRID:g} degrees image left to {events.GRID:g} image right.")
             self.make_grid = gr.Button("Make the grid", elem_id="make_grid")
-            self.grid = shown_picture(show_label=False, elem_id="grid", buttons=["download", "fullscreen"])
+            self.grid = gr.Image(show_label=False, elem_id="grid", interactive=False, buttons=buttons)
         with gr.Tab("Walk"):
             gr.Markdown("A short video in which the face looks, or turns, to both sides, up and down, and comes back.")
             self.what = gr.Radio(["gaze", "head", "both"], value="both", show_label=False, elem_id="what")
             self.make_walk = gr.Button("Make the video", elem_id="make_walk")
-            self.walk = gr.Video(show_label=False, autoplay=True, loop=True, elem_id="walk")
+            self.walk = gr.Video(show_label=False, height=500, autoplay=True, loop=True, elem_id="walk")
 
     def _connect(self) -> None:
         asked = [self.sitting, self.face, self.gaze, self.head]

@@ -16,29 +16,30 @@ SCALE = 90 / REACH  # units of the drawing a degree
 _HTML = f"""
 <div class="pad" role="application" tabindex="0" aria-label="${{name}}: pitch ${{value.at[0]}}, yaw ${{value.at[1]}}
 degrees; move by the arrow keys">
-  <div class="title"><b>${{name}}</b><span>pitch ${{value.at[0]}}°, yaw ${{value.at[1]}}°</span></div>
+  <div class="title">${{name}}</div>
   <svg viewBox="-100 -100 200 200">
     <rect x="-99" y="-99" width="198" height="198" rx="10" class="plate"/>
     <circle r="{SCALE * 10}" class="line"/><circle r="{SCALE * 20}" class="line"/>
     <circle r="{SCALE * 30}" class="line"/><circle r="{SCALE * 40}" class="line"/>
     <path d="M-99 0H99M0 -99V99" class="line"/>
-    <text x="0" y="-88">up</text><text x="0" y="95">down</text>
+    <text x="0" y="-86">up</text><text x="0" y="94">down</text>
     <text x="-96" y="-3" class="left">left</text><text x="96" y="-3" class="right">right</text>
     <circle class="start" r="6" cx="${{-value.start[1] * {SCALE}}}" cy="${{-value.start[0] * {SCALE}}}"/>
     <circle class="dot" r="8" cx="${{-value.at[1] * {SCALE}}}" cy="${{-value.at[0] * {SCALE}}}"/>
   </svg>
+  <div class="angles">pitch ${{value.at[0]}}°, yaw ${{value.at[1]}}°</div>
 </div>"""
 _CSS = """
 .pad { user-select: none; outline-offset: 4px; border-radius: 8px; }
-.title { display: flex; justify-content: space-between; margin-bottom: 4px; }
-.title span { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
+.title { font-weight: 600; margin-bottom: 4px; }
+.angles { font-variant-numeric: tabular-nums; text-align: center; font-size: 0.9em; margin-top: 4px; }
 svg { width: 100%; display: block; cursor: crosshair; touch-action: none; }
 .plate { fill: var(--background-fill-secondary); stroke: var(--border-color-primary); stroke-width: 1; }
 .line { fill: none; stroke: var(--border-color-primary); stroke-width: 0.7; }
-text { fill: var(--body-text-color-subdued); font-size: 9px; text-anchor: middle; }
+text { fill: var(--body-text-color-subdued); font-size: 12px; text-anchor: middle; }
 text.left { text-anchor: start; } text.right { text-anchor: end; }
 .start { fill: none; stroke: var(--body-text-color-subdued); stroke-width: 1.5; stroke-dasharray: 3 2; }
-.dot { fill: var(--color-accent); stroke: white; stroke-width: 2; }
+.dot { fill: var(--color-accent); stroke: var(--background-fill-primary); stroke-width: 2; }
 """
 _JS = f"""
 const reach = {REACH}, scale = {SCALE};

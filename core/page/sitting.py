@@ -50,7 +50,8 @@ def open_for_page(path: Path) -> OpenPhoto:
         found = find(photo.pixels, photo.film)
         choose(found, None)
     except UserError as error:
-        raise UserError(str(error).removeprefix(f"{path.parent}/").removeprefix(f"{path.name}: ")) from error
+        told = str(error).removeprefix(f"{path}: ")
+        raise UserError(told[:1].upper() + told[1:]) from error
     shown, to_shown = smaller(photo.pixels, SHOWN)
     return OpenPhoto(path, photo, found, Photo(shown), to_shown)
 

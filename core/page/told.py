@@ -7,19 +7,19 @@ from core.redirection.photo import RedirectedPhoto
 
 MOST_ROWS = 6
 HEAD = (
-    "| degrees | as the redirector sees it | asked for | measured before | measured now |\n"
-    "|:--|:--|:--|:--|:--|\n"
-)  # fmt: skip
+    "| pitch, yaw in degrees | as the redirector sees it | asked for | measured before | measured now |\n"
+    "|:--|--:|--:|--:|--:|\n"
+)
 EMPTY = HEAD + "| | | | | |\n"
 
 
 def line(done: RedirectedPhoto, edit: Edit | None) -> str:
     """What was done to the picture, and what to know about it."""
     if edit is None:
-        return "Move a dot: it shows where the face is to look or to point, as you see it in the picture."
+        return "Move a dot to where the face is to look or to point, as you see it in the picture."
     told = [f"{face.name} is left as it is: {face.reason}; {face.detail}." for face in done.left_out]
     told += [f"face {one.face.number} {doubt}." for one in done.faces for doubt in one.doubts]
-    return " ".join(sentence[:1].upper() + sentence[1:] for sentence in told)
+    return " ".join(sentence[:1].upper() + sentence[1:] for sentence in told) or "Redirected."
 
 
 def opened(sitting: Sitting) -> str:
@@ -38,15 +38,15 @@ def table(sitting: Sitting, done: RedirectedPhoto) -> str:
         before, after = sitting.measured(one.face.number), measure(done.pixels, one.face)
         for name in ("gaze", "head"):
             what = name if len(sitting.faces) == 1 else f"face {one.face.number}: {name}"
-            asked = shown(one.after[name]) if one.after[name] != one.before[name] else "as it is"
+            asked = shown(one.after[name]) if one.after[name] != one.before[name] else "kept"
             measured = [shown((seen.angles if seen else {}).get(name)) for seen in (before, after)]
             rows.append(f"| {' | '.join([what, shown(one.before[name]), asked, *measured])} |\n")
     return HEAD + "".join(rows[:MOST_ROWS]) + ("| ... | | | | |\n" * (len(rows) > MOST_ROWS)) if rows else EMPTY
 
 
 def shown(angles: Degrees | None) -> str:
-    """'pitch 3, yaw -12', or a dash for what is not known."""
+    """'3, -12', or a dash for what is not known."""
     if angles is None:
         return "-"
     pitch, yaw = (round(angle) + 0 for angle in angles)
-    return f"pitch {pitch}, yaw {yaw}"
+    return f"{pitch}, {yaw}"
