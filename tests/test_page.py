@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
+import core.page.choices as choices_room
 import core.page.command as page_command
 import core.page.sitting as sitting_room
 import core.redirection.faces as faces_room
@@ -153,16 +154,20 @@ def test_mistakes_get_one_sentence_without_the_servers_folders(tree: Path, monke
         assert message in str(told.value) and str(tree) not in str(told.value)
 
 
-def test_redirectors_of_photographs_below_a_folder_are_offered_the_named_one_first(tree: Path):
+def test_redirectors_of_photographs_below_a_folder_are_offered_the_named_one_first(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+):
     for name, content in (("gan", '{"redirector": "redirtrans-gan"}'), ("estimator", "{}"), ("torn", "{")):
         shutil.copytree(tree / "st-ed", tree / name)
         (tree / name / "config.json").write_text(content)
     os.utime(tree / "redirtrans" / "config.json", (2e9, 2e9))
+    monkeypatch.setattr(choices_room, "OURS", tree / "st-ed/checkpoints/3.pt")
     names = [choice.name for choice in find_choices(tree, tree / "st-ed")]
-    assert names == [str(tree / "st-ed"), "redirtrans", "st-ed-flow"]
+    assert names == [str(tree / "st-ed"), "comes along", "redirtrans", "st-ed-flow"]
 
 
 def test_no_redirector_no_gradio_and_a_torn_checkpoint_get_a_sentence(tree: Path, monkeypatch, capsys):
+    monkeypatch.setattr(choices_room, "OURS", tree / "none.pt")
     assert demo.main(["--runs", str(tree / "none")]) == 2
     assert "none: no run of a redirector below it. Train one," in capsys.readouterr().err
     monkeypatch.setattr(page_command, "find_spec", lambda name: None)
@@ -282,8 +287,8 @@ def test_in_a_browser_upload_move_see_and_download(tree: Path, pixels: np.ndarra
         page.wait_for_selector("#picture img", timeout=60_000)
         box = page.locator("#head svg").bounding_box()
         picture_after(page, lambda: page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"]))
-        picture_after(page, lambda: page.locator("#gaze .pad").press("ArrowUp"))
-        page.wait_for_selector("#angles td:has-text('0, -27')")
+        picture_after(page, lambda: page.locator("#head .pad").press("ArrowRight"))
+        page.wait_for_selector("#angles td:has-text('0, -28')")
         with page.expect_download() as download:
             page.click("#save")
         assert download.value.suggested_filename == "in-redirected.png"

@@ -1,4 +1,4 @@
-"""The redirectors that the page offers: runs below a folder, and one that is named."""
+"""The redirectors that the page offers: one that is named, one that comes along, and runs below a folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from checkpoints_manager import saved_steps
 from core.command import UserError
 from core.config_default import PATCHES
 from core.files import read_json
+from core.redirection.load import OURS
 
 DEPTH = 3  # folders below the one that is searched: samples/ and tensorboard/ are many and hold no runs
 
@@ -22,11 +23,12 @@ class Choice:
 
 
 def find_choices(runs: Path, checkpoint: Path | None = None, config: Path | None = None) -> list[Choice]:
-    """The named one first, then all runs of redirectors of photographs below a folder, the newest first.
+    """The named one first, then the one that comes along, then all runs of redirectors of photographs below a folder.
 
     Raises UserError where there is none.
     """
     named = [] if checkpoint is None else [Choice(str(checkpoint), checkpoint, config)]
+    named += [Choice("comes along", OURS)] * OURS.is_file()
     others = [run for run in runs_below(runs) if checkpoint is None or run.resolve() != checkpoint.resolve()]
     found = named + [Choice(run.relative_to(runs).as_posix(), run) for run in others]
     if not found:
