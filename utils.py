@@ -55,8 +55,11 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None:
-    """Write RGB uint8 frames (H, W, 3) of even size as H.264 in MP4, playable in a browser."""
+def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12, comment: str = "") -> None:
+    """Write RGB uint8 frames (H, W, 3) of even size as H.264 in MP4, playable in a browser.
+
+    comment: for the file's metadata.
+    """
     import av  # slow to import, and only pictures need it
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,8 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12) -> None
         atomic_write(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
     ):
+        if comment:
+            container.metadata["comment"] = comment
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"

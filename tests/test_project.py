@@ -3,14 +3,17 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_the_extra_for_developers_is_their_requirements_file() -> None:
-    lines = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").split("\n")
+@pytest.mark.parametrize("extra", ["dev", "page"])
+def test_an_extra_is_its_requirements_file(extra: str) -> None:
+    lines = (ROOT / f"requirements-{extra}.txt").read_text(encoding="utf-8").split("\n")
     names = sorted(line for line in lines if line and not line.startswith("-r"))
-    assert PROJECT["optional-dependencies"]["dev"] == names
+    assert PROJECT["optional-dependencies"][extra] == names
 
 
 def test_the_hosted_workflow_calls_ci_run_on_the_oldest_python() -> None:

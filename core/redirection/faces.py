@@ -5,7 +5,7 @@ picture the face is; pitch > 0 looks up, yaw > 0 towards image left. The normali
 looks at the face, too, but is turned with a head that leans to its side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray
@@ -68,6 +68,15 @@ class PhotoFace:
         eyes, point_seen = unit_rays(np.linalg.inv(self.camera), np.stack([middle, point]))
         direction = point_seen / (2 * eyes @ point_seen) - eyes
         return normalized_gaze(normalizing_rotation(eyes, np.eye(3)), direction)
+
+    def moved(self, to_new: ndarray) -> "PhotoFace":
+        """The same face in another picture. to_new: (3, 3), from pixels of the photograph to those of the picture."""
+        return replace(
+            self,
+            landmarks=apply_homography(to_new, self.landmarks),
+            to_patch=self.to_patch @ np.linalg.inv(to_new),
+            camera=to_new @ self.camera,
+        )
 
     @property
     def corners(self) -> ndarray:

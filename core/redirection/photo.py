@@ -1,7 +1,8 @@
 """Redirect the faces of a photograph: find, look, redirect, put back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -126,7 +127,6 @@ def way_back(loaded: Loaded, back: Back | None) -> Back:
     return back or ("pixels" if carries else "patch")
 
 
-@torch.no_grad()
 def redirect_face(
     loaded: Loaded,
     pixels: ndarray,
@@ -139,20 +139,70 @@ def redirect_face(
     targets: Targets | None = None,
 ) -> tuple[ndarray, RedirectedFace]:
     """One face of a photograph (H, W, 3) uint8 RGB. fade, targets: in place of those that the edit calls for."""
-    redirector = loaded.redirector
+    return look(loaded, pixels, face, back).redirect(pixels, edit, whole_face, fade=fade, targets=targets)
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face as a redirector sees it: encoded once, for any number of edits.
+
+    patch: what is encoded, and source what of it.  back: the way back into the photograph.
+    """
+
+    loaded: Loaded
+    face: PhotoFace
+    back: Back
+    patch: Equalized
+    source: Encoding
+
+    @property
+    def angles(self) -> dict[str, Degrees]:
+        """Gaze and head in degrees, as they are seen in the photograph."""
+        return _angles(self.face, self.source)
+
+    def moved(self, to_new: ndarray) -> "SeenFace":
+        """The same face in another picture. to_new: (3, 3), from pixels of the photograph to those of the picture."""
+        return replace(self, face=self.face.moved(to_new))
+
+    @torch.no_grad()
+    def redirect(
+        self,
+        pixels: ndarray,
+        edit: Edit,
+        whole_face: bool = False,
+        *,
+        fade: ndarray | None = None,
+        targets: Targets | None = None,
+    ) -> tuple[ndarray, RedirectedFace]:
+        """As `redirect_face`, in the picture (H, W, 3) uint8 RGB that the face is in."""
+        redirector = self.loaded.redirector
+        turned = redirector.rotate(self.source, (targets or edit.targets)(self.face, self.source.conditions))
+        decoded = redirector.decode_parts(turned)
+        if self.back == "pixels":
+            filling = paste.carried(pixels, self.face, self.patch, decoded.parts)
+        else:
+            patch = self.patch.given_back(picture(decoded.image), self._reconstructed)
+            filling = paste.put_in(pixels, patch, self.patch.plain)
+        if fade is None:
+            fade = face_fade() if edit.moves_head or whole_face else self._around_eyes
+        done = RedirectedFace(self.face, self.angles, _angles(self.face, turned))
+        return paste.paste(pixels, self.face, fade, filling), done
+
+    @cached_property
+    def _reconstructed(self) -> ndarray:
+        """(S, S, 3) float32 grey levels: the patch as it is decoded without an edit."""
+        return picture(self.loaded.redirector.decode(self.source))
+
+    @cached_property
+    def _around_eyes(self) -> ndarray:
+        return eye_fade(self.face)
+
+
+@torch.no_grad()
+def look(loaded: Loaded, pixels: ndarray, face: PhotoFace, back: Back) -> SeenFace:
+    """What the redirector sees of a face of a picture (H, W, 3) uint8 RGB."""
     seen = _seen(loaded, pixels, face, _patch_side(loaded, face) if back == "patch" else loaded.size)
-    source = redirector.encode(seen.tensor(loaded.device))
-    turned = redirector.rotate(source, (targets or edit.targets)(face, source.conditions))
-    decoded = redirector.decode_parts(turned)
-    if back == "pixels":
-        filling = paste.carried(pixels, face, seen, decoded.parts)
-    else:
-        patch = seen.given_back(picture(decoded.image), picture(redirector.decode(source)))
-        filling = paste.put_in(pixels, patch, seen.plain)
-    if fade is None:
-        fade = face_fade() if edit.moves_head or whole_face else eye_fade(face)
-    before, after = _angles(face, source), _angles(face, turned)
-    return paste.paste(pixels, face, fade, filling), RedirectedFace(face, before, after)
+    return SeenFace(loaded, face, back, seen, loaded.redirector.encode(seen.tensor(loaded.device)))
 
 
 def _seen(loaded: Loaded, pixels: ndarray, face: PhotoFace, side: int) -> Equalized:

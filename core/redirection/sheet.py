@@ -84,12 +84,7 @@ def _cut_out(photo: Photo, face: PhotoFace) -> tuple[Photo, PhotoFace, ndarray]:
     scale = side / width
     shift = (side - 1) / 2 - scale * face.corners.mean(axis=0)
     to_cell = np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]])
-    moved = replace(
-        face,
-        landmarks=apply_homography(to_cell, face.landmarks),
-        to_patch=face.to_patch @ np.linalg.inv(to_cell),
-        camera=to_cell @ face.camera,
-    )
+    moved = face.moved(to_cell)
     return Photo(warp_image(photo.pixels, to_cell, side, cv2.BORDER_REPLICATE)), moved, to_cell
 
 
