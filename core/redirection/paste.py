@@ -18,6 +18,7 @@ from core.redirection.fade import EXTENT, reach, to_pixels, to_positions
 from preprocess.normalization import apply_homography
 
 BAND = 256  # rows that are done at a time: a face of 12 megapixels would take gigabytes
+KEPT = 0.5  # of what is finer than paint, where that changes something: all shows lashes twice, nothing is a blur
 LARGEST_MAP = 1024  # pixels a side; flows and shares are smooth
 
 Filling = Callable[["Band"], ndarray]  # what belongs in a band: (h, w, 3) float32 grey levels
@@ -60,14 +61,15 @@ def paste(photo: ndarray, face: PhotoFace, fade: ndarray, filling: Filling) -> n
 
 
 def carried(photo: ndarray, face: PhotoFace, seen: Equalized, parts: Mapping[str, Tensor]) -> Filling:
-    """The photograph's own pixels where the flows take them from, with the paint as the change that it makes.
+    """The photograph's own pixels where the flows take them from, and the paint over them.
 
     parts: flows, shares and paint of a redirector that carries pixels. The motion fades, not the picture, so that
     nothing shows twice.
     """
     flow, mirror_flow, shares = (_enlarged(_planes(parts[name]), face) for name in ("flow", "mirror_flow", "shares"))
     warp, paint = (seen.undone(picture(parts[name])) for name in ("warp", "paint"))
-    change, shares = _enlarged(paint - warp, face), shares.clip(0, 1)
+    lost = (1 - KEPT) * (1 - unchanged(paint, warp))
+    painted, lost, shares = _enlarged(paint - (1 - lost) * warp, face), _enlarged(lost, face), shares.clip(0, 1)
     to_photo = np.linalg.inv(face.to_patch)
 
     def filling(band: Band) -> ndarray:
@@ -79,7 +81,8 @@ def carried(photo: ndarray, face: PhotoFace, seen: Equalized, parts: Mapping[str
         if share[..., 1].any():
             mirrored = (band.positions + band.sampled(mirror_flow)) * np.array([-1, 1], np.float32)
             new += share[..., 1:2] * (_remap(photo, _through(to_photo, to_pixels(mirrored)), cv2.INTER_CUBIC) - new)
-        return new + share[..., 2:] * band.sampled(change)
+        # The paint, and over it (1 - lost) of what the moved pixels have beyond the moved patch.
+        return new + share[..., 2:] * (band.sampled(painted) - band.sampled(lost) * new)
 
     return filling
 
