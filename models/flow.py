@@ -86,18 +86,18 @@ class EyePlaces:
         """(2 B, h, w, 2): positions of a patch's samples, for `grid_sample`."""
         rows, columns = EYE_SAMPLES
         v, u = torch.meshgrid(steps(rows, self.middle), steps(columns, self.middle), indexing="ij")
-        u, v = u * EYE_REACH[0] * self.mirrored[:, None, None], (v * EYE_REACH[1]).expand(len(self.middle), -1, -1)
+        u, v = u * EYE_REACH[0] * self.mirrored[:, None, None], (v * EYE_REACH[1]).expand(self.middle.shape[0], -1, -1)
         return torch.stack((u, v), dim=-1) + self.middle[:, None, None]
 
     def put_back(self, patches: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Patches (2 B, C, h, w) as maps (B, C, side, side) that fade out at their edges, and how far they hold."""
         v, u = torch.meshgrid(*(steps(count, patches).abs() for count in EYE_SAMPLES), indexing="ij")
-        window = ((1 - torch.maximum(u, v)) / FADE).clamp(0, 1).expand(len(patches), 1, -1, -1)
+        window = ((1 - torch.maximum(u, v)) / FADE).clamp(0, 1).expand(patches.shape[0], 1, -1, -1)
         here = pixel_positions(side, patches) - self.middle[:, :, None, None]
         across = here[:, 0] * self.mirrored[:, None, None] / EYE_REACH[0]
         where = torch.stack((across, here[:, 1] / EYE_REACH[1]), dim=-1)
         maps = F.grid_sample(torch.cat((window * patches, window), dim=1), where, align_corners=False)
-        both = torch.add(*maps.chunk(2))
+        both = maps.unflatten(0, (2, -1)).sum(dim=0)
         both = both / both[:, -1:].clamp(min=1)  # they overlap where a head turns far
         return both[:, :-1], both[:, -1:]
 
@@ -106,9 +106,8 @@ def eye_places(head: Tensor) -> EyePlaces:
     """Of the eyes of heads (B, 2) in a normalised patch."""
     with torch.autocast(head.device.type, enabled=False):
         places = -(head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T)
-    return EyePlaces(
-        torch.cat(places.unbind(2)), torch.tensor([1.0, -1.0], device=head.device).repeat_interleave(len(head))
-    )
+    side = torch.ones(head.shape[0], device=head.device)
+    return EyePlaces(torch.cat(places.unbind(2)), torch.cat((side, -side)))
 
 
 def steps(count: int, like: Tensor) -> Tensor:
