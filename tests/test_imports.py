@@ -49,10 +49,11 @@ ROOMS = LEVEL_1_ROOMS | {
     "redirect",
     "demo",
     "pretrained_models",
+    "notebooks",
     "benchmarks",
     "tests",
 }
-FOLDERS = ("core", "models", "preprocess", "pretrained_models", "benchmarks")
+FOLDERS = ("core", "models", "preprocess", "pretrained_models", "notebooks", "benchmarks")
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for pattern in ("*.py", *(f"{room}/**/*.py" for room in FOLDERS))

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-@pytest.mark.parametrize("extra", ["dev", "page"])
+@pytest.mark.parametrize("extra", ["dev", "export", "notebooks", "page"])
 def test_an_extra_is_its_requirements_file(extra: str) -> None:
     lines = (ROOT / f"requirements-{extra}.txt").read_text(encoding="utf-8").split("\n")
     names = sorted(line for line in lines if line and not line.startswith("-r"))

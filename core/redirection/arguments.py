@@ -23,7 +23,10 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     _add_edit(parser.add_argument_group("what to change"))
     _add_output(parser.add_argument_group("what to write"))
     _add_redirector(parser.add_argument_group("with what, and how"))
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.export:
+        _check_export(parser, arguments)
+    return arguments
 
 
 def _add_edit(group: argparse._ArgumentGroup) -> None:
@@ -63,3 +66,13 @@ def _add_redirector(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--whole-face", action="store_true", help="let an edit of the gaze change more than the eyes")
     group.add_argument("--focal", type=float, metavar="PIXELS", help="focal length; default: EXIF's, else guessed")
+    group.add_argument("--export", type=Path, metavar="FILE", help="in place of all that: the redirector as .onnx")
+
+
+def _check_export(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Leaves the process, with a sentence, for what --export would not look at."""
+    used = ("export", "checkpoint", "config")
+    given = [name for name, value in vars(arguments).items() if name not in used and value != parser.get_default(name)]
+    if given:
+        names = ", ".join(name.replace("_", "-") for name in given)
+        parser.error(f"--export goes with --checkpoint and --config alone, leave out {names}")

@@ -25,6 +25,10 @@ NOT_OF_PATCHES = ("face", "whole_face", "focal", "look_at", "grid", "side_by_sid
 
 def redirect_file(arguments: argparse.Namespace) -> int:
     """What `core.redirection.arguments` asks for; the exit code. Raises UserError or OSError with a message."""
+    if arguments.export:
+        from core.redirection.export import export_file  # only this needs it
+
+        return export_file(arguments)
     edit = _edit(arguments)
     _check(arguments)
     if arguments.webcam is not None or arguments.photo.suffix.lower() in VIDEOS:

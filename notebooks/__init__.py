@@ -1,0 +1,1 @@
+"""Notebooks, and a command that runs them anew: `python -m notebooks`."""
