@@ -1,4 +1,4 @@
-"""What redirect.py does to photographs at their own resolution: `python -m benchmarks.redirected_in_place --photos DIR`.
+"""What redirect.py does to photographs at their size: `python -m benchmarks.redirected_in_place --photos DIR`.
 
 Every face that points to within 35 degrees of the camera is turned, one factor at a time, by the edits of
 `benchmarks.redirected_photographs`, from where the redirector itself sees it, and put back. The reference that took no

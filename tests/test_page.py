@@ -163,7 +163,7 @@ def test_redirectors_of_photographs_below_a_folder_are_offered_the_named_one_fir
     os.utime(tree / "redirtrans" / "config.json", (2e9, 2e9))
     monkeypatch.setattr(choices_room, "OURS", tree / "st-ed/checkpoints/3.pt")
     names = [choice.name for choice in find_choices(tree, tree / "st-ed")]
-    assert names == [str(tree / "st-ed"), "comes along", "redirtrans", "st-ed-flow"]
+    assert names == [str(tree / "st-ed"), "photographs (comes along)", "redirtrans", "st-ed-flow"]
 
 
 def test_no_redirector_no_gradio_and_a_torn_checkpoint_get_a_sentence(tree: Path, monkeypatch, capsys):
@@ -278,6 +278,11 @@ def test_in_a_browser_upload_move_see_and_download(tree: Path, pixels: np.ndarra
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         page.wait_for_selector("#gaze svg")
+        page.wait_for_timeout(1000)  # the page is drawn before it listens
+        page.click("#example button.gallery-item")
+        page.wait_for_selector("#picture img", timeout=60_000)
+        page.click("#photo button[aria-label='Remove Image']")
+        page.wait_for_selector("#message:has-text('Choose a photograph')")
         for name, message in (("text", "cannot be read"), ("huge", "64 megapixels"), ("grey", "No face found")):
             page.set_input_files("#photo input[type=file]", tree / f"{name}.png")
             page.wait_for_selector(f"#message:has-text('{message}')", timeout=60_000)

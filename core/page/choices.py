@@ -28,7 +28,7 @@ def find_choices(runs: Path, checkpoint: Path | None = None, config: Path | None
     Raises UserError where there is none.
     """
     named = [] if checkpoint is None else [Choice(str(checkpoint), checkpoint, config)]
-    named += [Choice("comes along", OURS)] * OURS.is_file()
+    named += [Choice("photographs (comes along)", OURS)] * OURS.is_file()
     others = [run for run in runs_below(runs) if checkpoint is None or run.resolve() != checkpoint.resolve()]
     found = named + [Choice(run.relative_to(runs).as_posix(), run) for run in others]
     if not found:

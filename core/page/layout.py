@@ -58,7 +58,13 @@ class Page:
     def _lay_out_controls(self, names: Sequence[str], examples: Sequence[Path]) -> None:
         sources: Any = ["upload", "webcam", "clipboard"]
         self.photo = photo_input(label="Photograph", sources=sources, height=200, elem_id="photo")
-        gr.Examples([[str(path)] for path in examples], self.photo, label="Example (NASA, public domain)")
+        # No gr.Examples: it builds the image anew, without what `photo_input` has changed of it.
+        shown = [[str(path)] for path in examples]
+        self.example = gr.Dataset(
+            components=[self.photo], samples=shown, type="index", elem_id="example",
+            label="Example (NASA, public domain)",
+        )  # fmt: skip
+        self.example.click(lambda number: shown[number][0], self.example, self.photo, api_visibility="private")
         self.choice = gr.Dropdown(list(names), value=names[0], label="Redirector", elem_id="redirector")
         self.face = gr.Radio([events.EVERY], value=events.EVERY, label="Face", visible=False, elem_id="face")
         with gr.Row():
