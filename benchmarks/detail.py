@@ -95,7 +95,10 @@ def measure(folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
     images: list[Tensor] = []
     shown: dict[str, Tensor] = {}
     for size in sizes:
-        data = next(d for d in build_test_sets(config.model_copy(update={"image_size": size})) if d.name == "gc/test")
+        sets = {data.name: data for data in build_test_sets(config.model_copy(update={"image_size": size}))}
+        if "gc/test" not in sets:
+            raise UserError(f"{folder}: its data, {config.gazecapture_file}, are not here. Run this where it trained.")
+        data = sets["gc/test"]
         pairs = evaluation_pairs(data, seed=config.seed, alone=False, within_group=config.eval_pairs_within_group)
         a, b = (image_to_float(torch.stack([data[int(i)]["image"] for i in rows])) for rows in pairs.T)
         labels = torch.from_numpy(data.labels()[pairs[:, 1]])

@@ -60,7 +60,7 @@ def rigid_flow(depth: Tensor, source: Tensor, target: Tensor) -> Tensor:
     the head turns about, which lies in the middle of the picture; units of half a picture.
     source, target: (B, 2) head conditions.  Perspective is left out.
     """
-    here = pixel_positions(depth.shape[-1], depth).expand(len(depth), -1, -1, -1)
+    here = pixel_positions(depth.shape[-1], depth).expand(depth.shape[0], -1, -1, -1)
     points = torch.cat((-here, at_least_float32(depth)), dim=1)  # image left, up, towards the camera
     with torch.autocast(depth.device.type, enabled=False):  # bfloat16 positions would be off by a third of a pixel
         back = head_rotation(source) @ head_rotation(target).transpose(1, 2)
