@@ -1,6 +1,6 @@
 """A page in the browser: a photograph, two pads for gaze and head, and what becomes of it: python demo.py
 
-It offers the redirectors below runs/, and the one that is named: python demo.py --checkpoint RUN. It is seen on this
+It offers the redirector that comes along, those below runs/, and one that is named: --checkpoint RUN. It is seen on this
 computer alone, and asks nothing of any other.
 """
 

@@ -14,20 +14,11 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from core.build import build_redirector
-from core.config_default import Config
-from core.config_reader import load_config
+from benchmarks.untrained import untrained
 from core.redirection.export import Whole, export
 from core.redirection.load import Loaded
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ("quickstart", "ReDirTrans-quickstart", "flow-quickstart", "ST-ED", "ReDirTrans", "ST-ED-flow")
-
-
-def untrained(name: str) -> Loaded:
-    settings = load_config([str(ROOT / "config" / f"{name}.json")], unused=Config.model_fields)
-    torch.manual_seed(0)
-    return Loaded(build_redirector(settings).eval().requires_grad_(False), settings, torch.device("cpu"))
 
 
 def measured(loaded: Loaded, batch: int, threads: int, rounds: int) -> tuple[float, float, float, float]:

@@ -13,32 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import torch
-from torch import nn
 
-from core.build import build_redirector
-from core.command import UserError
-from core.config_default import Config
-from core.config_reader import load_config
+from benchmarks.untrained import untrained
+from core.command import answer
 from core.page.sitting import Sitting, open_for_page, sit
 from core.redirection.edit import Edit
 from core.redirection.load import Loaded, load
 from core.runtime import tune_cpu
 
-CONFIGS = ("config/ST-ED.json", "config/ST-ED-flow.json")
+CONFIGS = ("ST-ED", "ST-ED-flow")
 EDITS = {"gaze": lambda yaw: Edit(gaze=(0, yaw)), "gaze and head": lambda yaw: Edit(gaze=(0, yaw), head=(0, yaw))}
 ROUNDS = 11
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]  # as core.page.pictures, which needs gradio
-
-
-def untrained(config: str) -> Loaded:
-    settings: Config = load_config([config], unused=Config.model_fields)
-    torch.manual_seed(0)
-    redirector = build_redirector(settings)
-    for module in redirector.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.any():
-            nn.init.normal_(module.weight, std=0.01)  # a layer that begins at zero moves nothing
-    return Loaded(redirector.eval().requires_grad_(False), settings, torch.device("cpu"))
 
 
 def moves(sitting: Sitting, edit: Callable[[int], Edit]) -> float:
@@ -76,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     tune_cpu(arguments.threads)
     cv2.setNumThreads(arguments.threads)
-    try:
-        redirectors = {Path(config).stem: untrained(config) for config in CONFIGS}
+
+    def run() -> None:
+        redirectors = {name: untrained(name) for name in CONFIGS}
         if arguments.checkpoint is not None:
             redirectors[arguments.checkpoint.name] = load(arguments.checkpoint, device="cpu")
         print(
@@ -88,10 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for photo in arguments.photos:
             for row in measure(photo, redirectors):
                 print(row, flush=True)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return answer("page", run)
 
 
 if __name__ == "__main__":

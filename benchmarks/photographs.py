@@ -24,7 +24,7 @@ from benchmarks.known_irises import iris_table, known_irises
 from benchmarks.photo_faces import PHOTOGRAPHS, Faces, read_faces, see_patches, write_faces
 from benchmarks.photo_sheet import draw_sheet
 from benchmarks.photograph_training import all_kinds, trained
-from core.command import UserError
+from core.command import UserError, answer
 from core.estimator.spec import stored_facts
 from core.files import write_json
 from core.runtime import tune_cpu
@@ -216,12 +216,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    try:
-        run(parse_arguments())
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return answer("photographs", lambda: run(parse_arguments()))
 
 
 if __name__ == "__main__":

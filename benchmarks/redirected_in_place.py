@@ -15,7 +15,7 @@ import torch
 from numpy import ndarray
 
 from benchmarks.redirected_photographs import EDITS, Change, summary
-from core.command import UserError
+from core.command import UserError, answer
 from core.redirection.edit import Edit
 from core.redirection.faces import PhotoFace, find
 from core.redirection.load import Loaded, load
@@ -67,16 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="default: the one that comes along")
     arguments = parser.parse_args(argv)
     tune_cpu(torch.get_num_threads())
-    try:
+
+    def run() -> None:
         loaded, faces = load(arguments.checkpoint, device="cpu"), faces_of(arguments.photos)
         if not faces:
             raise UserError(f"--photos: {arguments.photos}: no face in it that looks about into the camera.")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{len(faces)} faces in their photographs, changes of asked-for against measured angles:\n")
-    print(summary(changes(loaded, faces), len(faces)))
-    return 0
+        print(f"{len(faces)} faces in their photographs, changes of asked-for against measured angles:\n")
+        print(summary(changes(loaded, faces), len(faces)))
+
+    return answer("redirected_in_place", run)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from benchmarks.moving_photograph import away_and_back, over_the_face, write_clip
 from benchmarks.photo_faces import read_frames
-from core.command import UserError
+from core.command import UserError, answer
 from core.redirection import following, photo, video, video_files
 from core.redirection.edit import Edit
 from core.redirection.load import Loaded, load
@@ -145,7 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/videos"), metavar="FOLDER")
     arguments = parser.parse_args(argv)
     tune_cpu(0)
-    try:
+
+    def run() -> None:
         loaded = load(arguments.run)
         arguments.out.mkdir(parents=True, exist_ok=True)
         clips = [*arguments.clip, *(made_clips(arguments.photo, arguments.out) if arguments.photo else [])]
@@ -163,10 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for clip, name, out in results:
             cells = " | ".join(f"{b:.2f}, {a:.2f}" for b, a in trembling(seen(clip), seen(out)).values())
             print(f"| {clip.stem} | {name} | {cells} |", flush=True)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return answer("redirected_video", run)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,15 @@ from torch import Tensor
 from models.geometry import at_least_float32
 
 
+def steps(count: int, like: Tensor) -> Tensor:
+    """(count,): middles of so many pixels in [-1, 1]."""
+    return (torch.arange(count, device=like.device, dtype=torch.float32) * 2 + 1) / count - 1
+
+
 def pixel_positions(side: int, like: Tensor) -> Tensor:
     """(1, 2, side, side): where each pixel is, x then y."""
-    steps = (torch.arange(side, device=like.device, dtype=torch.float32) * 2 + 1) / side - 1
-    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    along = steps(side, like)
+    y, x = torch.meshgrid(along, along, indexing="ij")
     return torch.stack((x, y))[None]
 
 
@@ -23,7 +28,7 @@ def warp(image: Tensor, flow: Tensor, where: Tensor | None = None) -> Tensor:
     """Backward warp: pixel p of the result is the image at p + flow(p), bicubically; the border is continued.
 
     image: (B, C, S, S).  flow: (B, 2, h, w), in units of half a picture.  where: (B, h, w, 2) positions p; None: all
-    pixels of the image.  (Bilinearly half of the finest detail was lost.)
+    pixels of the image.
     Source: spatial transformer networks; as appearance flow in view synthesis by appearance flow.
     """
     flow, image = at_least_float32(flow), at_least_float32(image)
@@ -108,8 +113,3 @@ def eye_places(head: Tensor) -> EyePlaces:
         places = -(head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T)
     side = torch.ones(head.shape[0], device=head.device)
     return EyePlaces(torch.cat(places.unbind(2)), torch.cat((side, -side)))
-
-
-def steps(count: int, like: Tensor) -> Tensor:
-    """(count,): middles of so many pixels in [-1, 1]."""
-    return (torch.arange(count, device=like.device, dtype=torch.float32) * 2 + 1) / count - 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.command import UserError
+from core.redirection.arguments import add_checkpoint
 from core.tracking import say
 
 if TYPE_CHECKING:
@@ -31,14 +32,10 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """What is asked on the command line; None is this process's own."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("demo.py", description=description, formatter_class=raw)
-    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="a run folder, or a checkpoint's file")
-    parser.add_argument(
-        "--config", type=Path, metavar="JSON", help="how the networks of a published checkpoint are built"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="whose run folders are offered (%(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--host", default=HERE[0], help="who may use it; 0.0.0.0 is everybody (%(default)s)")
     parser.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
     return parser.parse_args(argv)

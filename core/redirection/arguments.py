@@ -51,7 +51,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-note", action="store_true", help="do not say in the metadata that it was redirected")
 
 
-def _add_redirector(group: argparse._ArgumentGroup) -> None:
+def add_checkpoint(group: argparse._ActionsContainer) -> None:
+    """Which redirector, and where it runs."""
     group.add_argument(
         "--checkpoint", type=Path, metavar="RUN", help="a run folder, or a checkpoint's file; default: our own"
     )
@@ -59,6 +60,10 @@ def _add_redirector(group: argparse._ArgumentGroup) -> None:
         "--config", type=Path, metavar="JSON", help="how the networks of a published checkpoint are built"
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+
+
+def _add_redirector(group: argparse._ArgumentGroup) -> None:
+    add_checkpoint(group)
     group.add_argument(
         "--back",
         choices=("pixels", "patch"),

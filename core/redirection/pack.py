@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from checkpoints_manager import read_checkpoint
-from core.command import UNUSABLE, UserError
-from core.files import atomic_write
+from core.command import answer
+from core.files import atomic_write, require_writable
 from core.redirection.load import checkpoint_of, load
+from core.tracking import say
 
 KEPT = ("step", "format_version", "config", "code_revision")
 
@@ -26,6 +27,7 @@ def pack(run: Path, out: Path) -> int:
     redirector = load(run, device="cpu").redirector
     content = read_checkpoint(checkpoint_of(run))
     modules = {name: _halved(content[name]) for name, _ in redirector.named_children()}
+    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as temporary:
         torch.save(modules | {name: content[name] for name in KEPT if name in content}, temporary)
     return out.stat().st_size
@@ -41,13 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="a run folder, or a checkpoint's file")
     parser.add_argument("out", type=Path, metavar="FILE.pt")
     arguments = parser.parse_args(argv)
-    try:
-        size = pack(arguments.run, arguments.out)
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return UNUSABLE
-    print(f"Wrote {arguments.out}, {size / 1e6:.1f} MB.")
-    return 0
+
+    def run() -> None:
+        require_writable(arguments.out.parent, "FILE.pt")
+        say(f"Wrote {arguments.out}, {pack(arguments.run, arguments.out) / 1e6:.1f} MB.")
+
+    return answer("pack", run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy import ndarray
 from core.redirection.edit import Degrees, Edit
 from core.redirection.faces import PhotoFace
 from core.redirection.load import Loaded
-from core.redirection.photo import Back, RedirectedFace, redirect_faces
+from core.redirection.photo import Back, RedirectedFace, look, way_back
 from core.redirection.photo_files import Photo
 from preprocess.normalization import apply_homography, warp_image
 
@@ -68,16 +68,14 @@ def draw_sheet(
     if sheet.edit.look_at is not None:
         x, y = apply_homography(to_cell, np.array(sheet.edit.look_at))
         sheet = replace(sheet, edit=replace(sheet.edit, look_at=(float(x), float(y))))
-    done = [
-        [redirect_faces(loaded, cell, [moved], edit, back=back, whole_face=whole_face) for edit in row]
-        for row in sheet.rows
-    ]
-    edge = round((1 - SHOWN / AROUND) / 2 * len(cell.pixels))
-    cells = np.vstack([np.hstack([one.pixels[edge:-edge, edge:-edge] for one in row]) for row in done])
-    return _labelled(cells, *sheet.titles), [face for row in done for one in row for face in one.faces]
+    seen = look(loaded, cell, moved, way_back(loaded, back))
+    done = [[seen.redirect(cell, edit, whole_face) for edit in row] for row in sheet.rows]
+    edge = round((1 - SHOWN / AROUND) / 2 * len(cell))
+    cells = np.vstack([np.hstack([pixels[edge:-edge, edge:-edge] for pixels, _ in row]) for row in done])
+    return _labelled(cells, *sheet.titles), [face for row in done for _, face in row]
 
 
-def _cut_out(photo: Photo, face: PhotoFace) -> tuple[Photo, PhotoFace, ndarray]:
+def _cut_out(photo: Photo, face: PhotoFace) -> tuple[ndarray, PhotoFace, ndarray]:
     """What a cell shows, the face in it, and the homography from the photograph to it."""
     width = AROUND * face.side
     side = round(float(np.clip(width * SHOWN / AROUND, *CELL)) * AROUND / SHOWN)
@@ -85,7 +83,7 @@ def _cut_out(photo: Photo, face: PhotoFace) -> tuple[Photo, PhotoFace, ndarray]:
     shift = (side - 1) / 2 - scale * face.corners.mean(axis=0)
     to_cell = np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]])
     moved = face.moved(to_cell)
-    return Photo(warp_image(photo.pixels, to_cell, side, cv2.BORDER_REPLICATE)), moved, to_cell
+    return warp_image(photo.pixels, to_cell, side, cv2.BORDER_REPLICATE), moved, to_cell
 
 
 def _labelled(cells: ndarray, columns: Sequence[str], rows: Sequence[str]) -> ndarray:
