@@ -1,7 +1,7 @@
 """A page in the browser: a photograph, two pads for gaze and head, and what becomes of it: python demo.py
 
-It offers the redirector that comes along, those below runs/, and one that is named: --checkpoint RUN. It is seen on this
-computer alone, and asks nothing of any other.
+It offers the redirector that comes along, those below runs/, and one that is named: --checkpoint RUN. It is seen on
+this computer alone, and asks nothing of any other.
 """
 
 import sys
