@@ -28,15 +28,18 @@ from preprocess.datasets.images import find_photographs
 FURTHEST = 35.0  # degrees of yaw
 
 
-def faces_of(folder: Path) -> list[tuple[Photo, PhotoFace]]:
-    """The faces of a folder's photographs that look about into the camera, with open eyes."""
-    kept = []
-    for name in sorted(name for found in find_photographs(folder)[0].values() for name in found):
-        photo = open_photo(folder / name)
-        for face in find(photo.pixels, photo.film):
-            seen = measure(photo.pixels, face) if isinstance(face, PhotoFace) else None
-            if seen and seen.gaze and abs(seen.head[1]) < FURTHEST:
-                kept.append((photo, face))
+def photographs(folder: Path) -> list[Path]:
+    """All photographs in a folder, by name."""
+    return [folder / name for name in sorted(name for found in find_photographs(folder)[0].values() for name in found)]
+
+
+def faces_in(path: Path) -> list[tuple[Photo, PhotoFace]]:
+    """The faces of a photograph that look about into the camera, with open eyes."""
+    photo, kept = open_photo(path), []
+    for face in find(photo.pixels, photo.film):
+        seen = measure(photo.pixels, face) if isinstance(face, PhotoFace) else None
+        if seen and seen.gaze and abs(seen.head[1]) < FURTHEST:
+            kept.append((photo, face))
     return kept
 
 
@@ -69,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tune_cpu(torch.get_num_threads())
 
     def run() -> None:
-        loaded, faces = load(arguments.checkpoint, device="cpu"), faces_of(arguments.photos)
+        loaded = load(arguments.checkpoint, device="cpu")
+        faces = [face for path in photographs(arguments.photos) for face in faces_in(path)]
         if not faces:
             raise UserError(f"--photos: {arguments.photos}: no face in it that looks about into the camera.")
         print(f"{len(faces)} faces in their photographs, changes of asked-for against measured angles:\n")

