@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ from core.redirection.following import Follower
 from core.redirection.smoothing import OneEuro
 from core.redirection.video import redirect_video
 from core.redirection.video_frames import Format, planes, with_change
+from models.redirector import Encoding
 from preprocess.face_model import follow_pose, head_pose
 from preprocess.face_patches import LeftOut
 from preprocess.faces.mesh import Face
@@ -251,19 +253,46 @@ def test_one_euro_holds_still_what_trembles_and_follows_what_moves():
     assert max(behind[30:]) < 1  # hundredth of a second, where a filter of 1 Hz alone is 16 behind
 
 
-def test_the_turn_is_smoothed_and_not_where_it_ends():
-    """What the redirector sees trembles by 3 degrees: the turn stays as it is, from wherever it is seen."""
-    turns, face, rng = video._Turns(Edit(gaze=(0, 15))), photos.face_of(), np.random.default_rng(0)
-    applied = []
+@torch.no_grad()
+def test_what_the_redirector_sees_is_smoothed_and_the_gaze_ends_where_it_is_asked_to():
+    """What the redirector sees trembles by 3 degrees: the turn is steady, and an absolute edit ends in one place."""
+    redirector, face, rng, source = tiny_flow().eval(), photos.face_of(), np.random.default_rng(0), video._Source()
+    still = redirector.encode(torch.rand(1, 3, redirector.image_size, redirector.image_size))
+    seen, taken = [], []
     for number in range(60):
-        turns.time = number / 25
-        seen = {"gaze": torch.from_numpy(rng.normal(0, 0.05, (1, 2)))}
-        applied.append((turns.targets(face, seen)["gaze"] - seen["gaze"])[0].numpy())
-    assert np.diff(applied[20:], axis=0).std() < 0.3 * 0.05 * np.sqrt(2)
-    relative = video._Turns(Edit(gaze=(0, 15), relative=True))
-    seen = {"gaze": torch.tensor([[0.1, 0.05]]).double()}
-    turn = np.degrees((relative.targets(face, seen)["gaze"] - seen["gaze"])[0].numpy())
-    assert np.linalg.norm(turn) == pytest.approx(15, abs=0.5)
+        source.time = number / 25
+        gaze = torch.from_numpy(rng.normal(0, 0.05, (1, 2))).float()
+        calm = source.calmed(replace(still, conditions={**still.conditions, "gaze": gaze}))
+        assert torch.equal(calm.remainder["own_gaze"], calm.conditions["gaze"])  # the decoder looks there
+        assert calm.remainder["image"] is still.remainder["image"]
+        turned = redirector.rotate(calm, Edit(gaze=(0, 15)).targets(face, calm.conditions))
+        assert turned.conditions["gaze"][0].numpy() == pytest.approx(face.to_condition(np.radians((0, 15))), abs=1e-6)
+        seen.append(gaze[0].numpy())
+        taken.append(calm.conditions["gaze"][0].numpy())
+    assert np.diff(taken[20:], axis=0).std() < 0.3 * np.diff(seen[20:], axis=0).std()
+
+
+def test_the_video_redirects_by_what_is_smoothed(tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """A redirector that sees the head 6 degrees to the left and to the right by turns."""
+    redirector, calls, ends = tiny_flow(), [0], []
+    encode, rotate = redirector.encode, redirector.rotate
+
+    def trembling(image: torch.Tensor) -> Encoding:
+        calls[0] += 1
+        head = torch.tensor([[0.0, 0.1 * (-1) ** calls[0]]])
+        found = encode(image)
+        return replace(found, conditions={**found.conditions, "head": head})
+
+    def turned(encoding: Encoding, targets: dict[str, torch.Tensor]) -> Encoding:
+        ends.append(float(targets["head"][0, 1]))
+        return rotate(encoding, targets)
+
+    monkeypatch.setattr(redirector, "encode", trembling)
+    monkeypatch.setattr(redirector, "rotate", turned)
+    clip = write_clip(tmp_path / "in.mp4", [picture] * 20, [40 * number for number in range(20)], sound=None)
+    edit = Edit(head=(0, 10), relative=True)
+    redirect_video(photos.loaded(redirector), clip, edit, tmp_path / "out.mp4", focal=FOCAL, progress=False)
+    assert len(ends) == 20 and np.abs(np.diff(ends[10:])).max() < 0.1  # 0.2 as seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

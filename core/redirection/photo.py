@@ -1,6 +1,6 @@
 """Redirect the faces of a photograph: find, look, redirect, put back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy import ndarray
-from torch import Tensor
 
 from core.command import UserError
 from core.redirection import paste
@@ -24,7 +23,6 @@ from preprocess.face_patches import LeftOut
 from preprocess.normalization import ST_ED, View, label_to_vector, warp_image
 
 Back = Literal["pixels", "patch"]
-Targets = Callable[[PhotoFace, Mapping[str, Tensor]], dict[str, Tensor]]  # as `Edit.targets`
 LARGEST_PATCH = 1024  # pixels a side
 FAR_TURN, FAR_ASIDE = 30.0, 40.0  # degrees, of the head and of the eyes in it; few training sets have more
 
@@ -136,10 +134,16 @@ def redirect_face(
     whole_face: bool,
     *,
     fade: ndarray | None = None,
-    targets: Targets | None = None,
+    calm: Callable[[Encoding], Encoding] | None = None,
 ) -> tuple[ndarray, RedirectedFace]:
-    """One face of a photograph (H, W, 3) uint8 RGB. fade, targets: in place of those that the edit calls for."""
-    return look(loaded, pixels, face, back).redirect(pixels, edit, whole_face, fade=fade, targets=targets)
+    """One face of a photograph (H, W, 3) uint8 RGB.
+
+    fade: in place of the one that the edit calls for.  calm: what to take the face for, by what is seen of it.
+    """
+    seen = look(loaded, pixels, face, back)
+    if calm is not None:
+        seen = replace(seen, source=calm(seen.source))
+    return seen.redirect(pixels, edit, whole_face, fade=fade)
 
 
 @dataclass(frozen=True)
@@ -172,11 +176,10 @@ class SeenFace:
         whole_face: bool = False,
         *,
         fade: ndarray | None = None,
-        targets: Targets | None = None,
     ) -> tuple[ndarray, RedirectedFace]:
         """As `redirect_face`, in the picture (H, W, 3) uint8 RGB that the face is in."""
         redirector = self.loaded.redirector
-        turned = redirector.rotate(self.source, (targets or edit.targets)(self.face, self.source.conditions))
+        turned = redirector.rotate(self.source, edit.targets(self.face, self.source.conditions))
         decoded = redirector.decode_parts(turned)
         if self.back == "pixels":
             filling = paste.carried(pixels, self.face, self.patch, decoded.parts)

@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from core.redirection.video_frames import Frame
 from core.redirection.webcam import Camera
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar
+from models.redirector import Encoding
 from preprocess.face_patches import LeftOut
 
 OF_THE_FILE = {"encoder", "major_brand", "minor_version", "compatible_brands"}  # metadata that a writer gives anew
@@ -124,7 +125,7 @@ class _Job:
     number: int | None
     back: Back
     whole_face: bool
-    _turns: dict[int, "_Turns"] = field(default_factory=dict)
+    _sources: dict[int, "_Source"] = field(default_factory=dict)
 
     @property
     def asked(self) -> str:
@@ -147,10 +148,10 @@ class _Job:
             if why:
                 told.face(number).left_out[why] += 1
             elif isinstance(face, PhotoFace):
-                turns = self._turns.setdefault(number, _Turns(self.edit))
-                turns.time = frame.time
+                source = self._sources.setdefault(number, _Source())
+                source.time = frame.time
                 options = self.loaded, pixels, face, self.edit, self.back, self.whole_face
-                pixels, done = redirect_face(*options, targets=turns.targets)
+                pixels, done = redirect_face(*options, calm=source.calmed)
                 told.face(number).add(done)
         return pixels
 
@@ -162,22 +163,22 @@ class _Job:
         return "" if face.number == self.number else self.edit.spoils(face)
 
 
-class _Turns:
-    """How far a face is to be turned, smoothed over time.
+class _Source:
+    """Gaze and head of a face as the redirector sees them, smoothed over time.
 
-    The difference is smoothed between what is asked for and what the redirector sees, and not where it ends: what the
-    redirector sees wrongly in one frame it would take for a movement. time: seconds, of the frame that comes next.
+    What it sees wrongly in one frame would else be taken for a movement, in how far the face is turned and in where
+    its eyes are painted. time: seconds, of the frame that comes next.
     """
 
-    def __init__(self, edit: Edit) -> None:
-        self._edit, self.time = edit, 0.0
+    def __init__(self) -> None:
+        self.time = 0.0
         self._calm: dict[str, OneEuro] = {}
 
-    def targets(self, face: PhotoFace, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Edit.targets`."""
-        calm = {name: self._calmed(name, angles) for name, angles in conditions.items() if name in ("gaze", "head")}
-        asked = self._edit.targets(face, calm)
-        return {name: conditions[name] + (target - calm[name]) for name, target in asked.items()}
+    def calmed(self, source: Encoding) -> Encoding:
+        """The same with smoothed conditions, and so where the remainder holds a copy of them for the decoder."""
+        conditions = {name: self._calmed(name, angles) for name, angles in source.conditions.items()}
+        copies = {f"own_{name}": angles for name, angles in conditions.items() if f"own_{name}" in source.remainder}
+        return replace(source, conditions=conditions, remainder={**source.remainder, **copies})
 
     def _calmed(self, name: str, angles: Tensor) -> Tensor:
         filtered = self._calm.setdefault(name, OneEuro(CUTOFF, BETA))
