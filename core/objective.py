@@ -19,7 +19,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,8 @@ class Objective:
     semi_supervised: only the source has labels.
     relabeled: the labels are what the estimator sees in the inversions, which the edits start from.
     needs_image: the adversary looks at images, so that one is decoded whatever the terms.
-    to_labels: gaze and head of x^_b are the target's labels, in place of its conditions; not if semi_supervised.
+    to_labels: gaze and head of x^_b are the target's labels, in place of its conditions, and the head is turned from
+    the source's label; not if semi_supervised.
     """
 
     weights: Mapping[str, float]
@@ -79,10 +80,7 @@ class Objective:
         mask: factor -> (B, 1) bool, whether an image takes the target's condition; of use to the terms of MIXED alone.
         """
         a, b = redirector.encode_pair(batch)
-        wanted = b.conditions
-        if self.to_labels:
-            wanted = {**wanted, "gaze": batch["gaze_b"], "head": batch["head_b"]}
-        encoding = redirector.rotate(a, wanted)
+        encoding = redirector.rotate(*self._edit(a, b, batch))
         decoded = redirector.decode_parts(encoding) if self._wants_image() else None
         redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
         if decoded is not None:
@@ -98,6 +96,18 @@ class Objective:
         if self.has("latent", "delta"):
             terms |= self._code_terms(redirector, encoding, b)
         return terms, redirected
+
+    def _edit(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> tuple[Encoding, Mapping[str, Tensor]]:
+        """What is edited, and to which conditions.
+
+        To labels, a decoder that asks how far heads turn (`own_head`) is told by labels from where, too: by an encoder
+        that is degrees off it would learn turns that are none. The gaze stays as it is seen: labels did not help it.
+        """
+        if not self.to_labels:
+            return a, b.conditions
+        own = {"own_head": batch["head_a"]} if "own_head" in a.remainder else {}
+        start = replace(a, remainder={**a.remainder, **own})
+        return start, {**b.conditions, "gaze": batch["gaze_b"], "head": batch["head_b"]}
 
     def total(self, terms: Mapping[str, Tensor], adversarial_warmup: float) -> Tensor:
         """The weighted sum; adversarial_warmup: share of the adversary's weight at this step."""

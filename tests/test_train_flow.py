@@ -172,10 +172,13 @@ def test_a_term_alone_moves_the_decoder(name: str) -> None:
 
 
 @pytest.mark.parametrize("to_labels", [False, True])
-def test_it_is_asked_for_labels_or_for_conditions(to_labels: bool) -> None:
+def test_it_is_asked_for_labels_or_for_conditions_and_turned_from_them(to_labels: bool) -> None:
     redirector, batch = tiny_flow(), random_batch()
     _, redirected = Objective({"l1": 1.0}, to_labels=to_labels).terms(redirector, batch, {})
-    conditions = redirector.encode(batch["image_b"]).conditions
+    conditions, own = (redirector.encode(batch[name]).conditions for name in ("image_b", "image_a"))
+    turned_from = batch["head_a"] if to_labels else own["head"]
+    assert torch.allclose(redirected.encoding.remainder["own_head"], turned_from, atol=1e-5)
+    assert torch.allclose(redirected.encoding.remainder["own_gaze"], own["gaze"], atol=1e-5)
     for name in ("gaze", "head"):
         wanted = batch[f"{name}_b"] if to_labels else conditions[name]
         assert torch.allclose(redirected.encoding.conditions[name], wanted, atol=1e-5)
