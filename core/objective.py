@@ -19,7 +19,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -100,14 +100,12 @@ class Objective:
     def _edit(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> tuple[Encoding, Mapping[str, Tensor]]:
         """What is edited, and to which conditions.
 
-        To labels, a decoder that asks how far heads turn (`own_head`) is told by labels from where, too: by an encoder
-        that is degrees off it would learn turns that are none. The gaze stays as it is seen: labels did not help it.
+        To labels, a decoder that asks how far heads turn is told by labels from where, too: by an encoder that is
+        degrees off it would learn turns that are none. The gaze stays as it is seen: labels did not help it.
         """
         if not self.to_labels:
             return a, b.conditions
-        own = {"own_head": batch["head_a"]} if "own_head" in a.remainder else {}
-        start = replace(a, remainder={**a.remainder, **own})
-        return start, {**b.conditions, "gaze": batch["gaze_b"], "head": batch["head_b"]}
+        return a.with_own({"head": batch["head_a"]}), {**b.conditions, "gaze": batch["gaze_b"], "head": batch["head_b"]}
 
     def total(self, terms: Mapping[str, Tensor], adversarial_warmup: float) -> Tensor:
         """The weighted sum; adversarial_warmup: share of the adversary's weight at this step."""

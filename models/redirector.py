@@ -40,6 +40,11 @@ class Encoding:
     embeddings: Mapping[str, Tensor]
     remainder: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def with_own(self, conditions: Mapping[str, Tensor]) -> "Encoding":
+        """Other conditions of the source itself, where the remainder holds copies of them for the decoder."""
+        own = {f"own_{name}": value for name, value in conditions.items() if f"own_{name}" in self.remainder}
+        return replace(self, remainder={**self.remainder, **own})
+
     def __getitem__(self, rows: slice | Tensor) -> "Encoding":
         """The same encoding for some images of the batch: a slice, or their numbers."""
         return Encoding(

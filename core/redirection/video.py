@@ -175,10 +175,9 @@ class _Source:
         self._calm: dict[str, OneEuro] = {}
 
     def calmed(self, source: Encoding) -> Encoding:
-        """The same with smoothed conditions, and so where the remainder holds a copy of them for the decoder."""
+        """The same with smoothed conditions, for the decoder, too."""
         conditions = {name: self._calmed(name, angles) for name, angles in source.conditions.items()}
-        copies = {f"own_{name}": angles for name, angles in conditions.items() if f"own_{name}" in source.remainder}
-        return replace(source, conditions=conditions, remainder={**source.remainder, **copies})
+        return replace(source.with_own(conditions), conditions=conditions)
 
     def _calmed(self, name: str, angles: Tensor) -> Tensor:
         filtered = self._calm.setdefault(name, OneEuro(CUTOFF, BETA))
