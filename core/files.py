@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,34 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what writers that were killed left half done; what another process is writing now stays."""
+    for left in folder.glob(".*.tmp"):
+        if not is_running(left.name.split(".")[-2]):  # .NAME.PID.tmp
+            left.unlink(missing_ok=True)
+
+
+def is_running(pid: str) -> bool:
+    """Whether another process of this number is there."""
+    if not pid.isdecimal() or int(pid) == os.getpid() or sys.platform == "win32":  # where asking would end it
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def clean_run(folder: Path) -> None:
+    """Remove what a run that failed or was killed left in its folder, which is this process' own now."""
+    parts = ("checkpoints", "samples", "report", "evaluation")
+    half_done = (left for part in parts for left in (folder / part).rglob(".*.tmp"))
+    for left in (folder / "error.txt", *folder.glob(".*.tmp"), *half_done):
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

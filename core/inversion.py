@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from core.command import UserError
 from core.facts import differences, refuse_differences
+from core.files import remove_left
 from core.hdf5 import DamagedFile, open_hdf5, reading
-from core.person_parts import Facts, part_file, remove_left, said_where_full, write_whole
+from core.owner import own
+from core.person_parts import Facts, part_file, said_where_full, write_whole
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
 from dataset import GazeDataset, Labels, PersonImages
@@ -79,9 +81,9 @@ def invert_dataset(
     invert: images (B, 3, S, S) in [-1, 1] to W+ codes (B, rows, D).  generate: codes to images.  Both and the
     estimator are ready for inference and on the device; generate is called only for an estimator.
     A batch holds images of one person, so that one that is done again after a kill has the same batches.
-    Raises UserError if the folder holds codes made by other facts, or what cannot be opened, or a network's output is
-    not finite, OSError if they do not fit on the disk, KeyboardInterrupt if the user asks to stop; what is written by
-    then is kept.
+    Raises UserError if the folder holds codes made by other facts, or what cannot be opened, or another process writes
+    there, or a network's output is not finite; OSError if they do not fit on the disk; KeyboardInterrupt if the user
+    asks to stop, and what is written by then is kept.
     """
     names = ("w_plus",) if estimator is None else ("w_plus", "gaze", "head")
     starts, counts = dataset.person_start, np.diff(dataset.person_start)
@@ -92,14 +94,14 @@ def invert_dataset(
         say(f"W+ codes of {dataset.name or dataset.path.name}: all {total} are in {folder}.")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    remove_left(folder)
     first = batch_to_device({"image": dataset[int(starts[todo[0]])]["image"][None]}, device)
     _announce(dataset, folder, num_todo, num_todo * invert(first["image"])[0].numel() * 4)
 
     batches = {p: _split(int(starts[p]), int(starts[p + 1]), batch_size) for p in todo}
     loaded = _load(dataset, [batch for parts in batches.values() for batch in parts], device, workers)
     bar = progress_bar(total, total - num_todo, "inverting", unit="image")
-    with stop_on_signal() as stop:
+    with own(folder), stop_on_signal() as stop:
+        remove_left(folder)
         for p, parts in batches.items():
             values: list[dict[str, np.ndarray]] = []
             for entries in parts:

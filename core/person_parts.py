@@ -13,7 +13,6 @@ import io
 import os
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ import h5py
 
 from core.command import UserError
 from core.facts import differences
-from core.files import atomic_write, read_json, write_json
+from core.files import atomic_write, read_json, remove_left, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
+from core.owner import LOCK, own
 from core.tracking import say
 
 if TYPE_CHECKING:
@@ -154,48 +154,29 @@ def is_whole(path: Path, check: Callable[[h5py.File], bool]) -> bool:
         return False
 
 
-def remove_left(folder: Path) -> None:
-    """Remove what writers that were killed left half done; what another process is writing now stays."""
-    for left in folder.glob(".*.tmp"):
-        if not _is_running(left.name.split(".")[-2]):  # .NAME.PID.tmp
-            left.unlink(missing_ok=True)
-
-
-def _is_running(pid: str) -> bool:
-    """Whether another process of this number is there."""
-    if not pid.isdecimal() or int(pid) == os.getpid() or sys.platform == "win32":  # where asking would end it
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
-
-
 class PersonParts:
     """The persons that are done, in a hidden folder beside the file `out` that they will be joined to.
 
     facts: what decides their content; persons made by others are removed.  differences: of two such, by name.
-    Until the end both copies take room on the disk. Raises UserError where the folder cannot be read.
+    Until the end both copies take room on the disk. Raises UserError where the folder cannot be read, or
+    another process writes there.
     """
 
     def __init__(self, out: Path, facts: Facts, differences: Callable[[Facts, Facts], list[str]] = differences) -> None:
         self.out, self.folder = out, _folder(out)
+        self.owner = own(self.folder)
         before = self._facts_before()
         if before != facts:
             if before is not None:
                 names = ", ".join(differences(before, facts))
                 say(f"{self.folder}: begun with other values of {names}; starting over.")
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True)
+                self._remove_persons()
             write_json(self.folder / "recipe.json", dict(facts))
         remove_left(self.folder)
 
     def _facts_before(self) -> dict | None:
         """None if nothing was begun."""
-        if not self.folder.exists():
+        if all(path.name == LOCK for path in self.folder.iterdir()):
             return None
         note = self.folder / "recipe.json"
         try:
@@ -206,6 +187,11 @@ class PersonParts:
         except OSError as error:
             remedy = "Have its owner give you the right to it, or choose another file to write."
             raise UserError(str(note), f"cannot be read ({error.strerror})", remedy=remedy) from error
+
+    def _remove_persons(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
 
     def file(self, person: str) -> Path:
         """Where a person is, or is to be."""
@@ -220,6 +206,7 @@ class PersonParts:
     def finish(self) -> None:
         """Give the joined file its name, and remove the persons."""
         os.replace(self.folder / "whole", self.out)
+        self.owner.release()
         remove_parts(self.out)
 
 

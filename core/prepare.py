@@ -24,6 +24,7 @@ from core.estimator.spec import EstimatorSpec
 from core.experiment.redirected import Generation
 from core.facts import differences, say_differences
 from core.files import require_writable
+from core.owner import Owner, own
 from core.record import settings_of
 from core.resume import Start, restore, start_file
 from core.run import Measuring, Run
@@ -59,7 +60,7 @@ class _Data:
 
 
 def prepare(config: Config) -> Run:
-    """A run of which everything is there and fits. The run folder is not touched.
+    """A run of which everything is there and fits. Its folder is this process' own until it is done, and holds no more.
 
     Raises UserError, OSError or FloatingPointError with a message for the user.
     """
@@ -71,6 +72,12 @@ def prepare(config: Config) -> Run:
     if config.compile and not config.skip_training:
         require_compiler(device)
     require_writable(folder, "save_path")
+    owner = own(folder, "save_path")
+    with owner.released_on_error():
+        return _prepare(config, device, folder, owner)
+
+
+def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -> Run:
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
     checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
     is_around_one = "train_missing_pair" not in ignored_by(config.redirector)
@@ -117,6 +124,7 @@ def prepare(config: Config) -> Run:
         generation=data.generation,
         hashes=hashes,
         facts=facts,
+        owner=owner,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.config_default import Config
-from core.files import atomic_write, write_json, write_text
+from core.files import atomic_write, clean_run, write_json, write_text
 from core.runtime import REPOSITORY, library_versions
 from core.tracking import say
 
@@ -18,8 +18,7 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)  # what a zip can date
 def record_start(folder: Path, config: Config, facts: Mapping[str, object], start: int) -> None:
     """Write config, environment and source into the run folder, beside those of earlier starts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in (folder / "error.txt", *folder.glob("checkpoints/.*.tmp")):
-        leftover.unlink(missing_ok=True)  # of a run that failed or was killed
+    clean_run(folder)
     part = "_evaluation" if config.skip_training else f"_from_{start}" if start else ""
     versions = {"command": sys.argv, "code_revision": facts["code_revision"], "libraries": library_versions()}
     write_text(folder / f"config{part}.json", config.to_json())

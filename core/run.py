@@ -13,6 +13,7 @@ from core.command import DONE, STOPPED
 from core.config_default import Config
 from core.evaluator import Measurements, evaluate
 from core.experiment.redirected import Generation
+from core.owner import Owner
 from core.record import record_start
 from core.report import Pictures, layer_weights_picture, picture_name, print_result, sample_pairs, write_report
 from core.runtime import stop_on_signal
@@ -40,6 +41,7 @@ class Run:
     trainer: None if there is nothing to train.  estimator: of the losses and of the redirected data's gate.
     measures: whether there is an evaluation at all.
     hashes: sha256 of each estimator's file.  facts: what a checkpoint says of itself, as plain data.
+    owner: of the folder, until the run is done.
     """
 
     config: Config
@@ -56,9 +58,14 @@ class Run:
     generation: Generation | None
     hashes: Mapping[str, str]
     facts: Mapping[str, object]
+    owner: Owner
 
     def go(self) -> int:
-        """Train, redirect the labelled images, evaluate; returns the exit code."""
+        """Train, redirect the labelled images, evaluate, and give the folder back; returns the exit code."""
+        with self.owner:
+            return self._go()
+
+    def _go(self) -> int:
         config = self.config
         record_start(self.folder, config, self.facts, self.start)
         step = self.start

@@ -30,9 +30,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core.command import UserError
-from core.files import parse_json, read_text, require_writable, write_text
+from core.files import parse_json, read_text, remove_left, require_writable, write_text
 from core.hdf5 import DamagedFile, open_hdf5, read_attributes, reading
-from core.person_parts import FULL, Facts, PersonParts, remove_left, remove_parts
+from core.person_parts import FULL, Facts, PersonParts, remove_parts
 from preprocess.face_patches import LeftOut, Sample, add_face_arguments
 from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
 from preprocess.person_file import DAMAGED, NOTHING, SAMPLES, is_done, write_person
@@ -112,6 +112,7 @@ def convert_dataset(
         raise OSError(f"{out}: {error.strerror}. {_describe_room(parts, chosen)}") from error
     finally:
         remove_left(parts.folder)  # of workers that were stopped
+        parts.owner.release()
 
 
 def check_out(out: Path) -> None:

@@ -21,6 +21,7 @@ LEVEL_0 = {
     "core.figures",
     "core.files",
     "core.hdf5",
+    "core.owner",
     "core.person_parts",
     "core.persons_file",
     "core.runtime",

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from core.batches import PairSampler, evaluation_pairs
 from core.command import UserError
+from core.files import remove_left
 from core.inversion import InvertedDataset, inversion_facts, inversion_folder, invert_dataset
-from core.person_parts import remove_left
 from dataset_aligned import AlignedDataset, average_points
 from models.e4e import E4EEncoder
 from models.recrop import estimator_view

@@ -17,6 +17,7 @@ import torch
 
 from checkpoints_manager import saved_steps
 from core.config_default import Config
+from core.redirection.load import load as load_redirector
 from tests.tiny import write_dataset
 from train_st_ed import main
 
@@ -321,6 +322,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(setup: Path) -> None:
     assert process.returncode == 130
     step = int(printed.split("Stopped at step ")[1].split(";")[0])
     assert (setup / "run" / "checkpoints" / f"{step}.pt").is_file()
+
+
+def test_a_folder_that_is_trained_in_is_closed_to_others_but_for_reading(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "5000"]
+    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (setup / "run" / "checkpoints" / "2.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        refused = f"save_path: {setup / 'run'}: is in use by process {process.pid} on "
+        for flags in ([], ["--skip-training", "--load-step", "2"]):
+            assert main(["config.json", *flags]) == 2
+            assert refused in capsys.readouterr().err
+        assert not (setup / "run" / "config_evaluation.json").exists()
+        load_redirector(setup / "run", device="cpu")
+    finally:
+        process.kill()
+        process.wait()
+    assert main(["config.json", "--skip-training", "--load-step", "2"]) == 0
+    assert not (setup / "run" / ".owner").exists()
 
 
 # A user's mistakes: what is done to the set-up, and what the message must say.

@@ -14,6 +14,7 @@ from core.estimator.build import needs_training_estimator
 from core.estimator.run import prepare_estimators
 from core.estimator.spec import EstimatorSpec
 from core.files import require_writable
+from core.owner import own
 from core.runtime import stop_on_signal
 from core.tracking import say
 from dataset_aligned import AlignedDataset
@@ -37,7 +38,8 @@ def train_missing_autoencoder(config: Config, wanted: Sequence[EstimatorSpec], d
     faces = sources.open_faces(config, sources.TRAIN)
     sources.build_batches(config, faces, 0, device)  # too few samples is found out now
     estimator = prepare_estimators(config, wanted, device).get("gazenet")
-    _train(config, faces, estimator, device)
+    with own(Path(config.e4e_weights).parent, "e4e_weights", of=Path(config.e4e_weights).name):
+        _train(config, faces, estimator, device)
 
 
 def _check(config: Config) -> None:

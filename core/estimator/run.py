@@ -29,6 +29,7 @@ from core.estimator.train import (
 )
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, training_state
 from core.files import file_sha256, require_writable
+from core.owner import Owner, own
 from core.runtime import code_revision, select_device, tune_cpu
 from core.schedules import Cadence
 from core.tracking import say
@@ -44,6 +45,7 @@ class Run:
     trainer: EstimatorTrainer | None
     train_set: LabeledImages | None
     test_sets: list[GazeDataset]
+    owner: Owner
 
     @property
     def folder(self) -> Path:
@@ -54,7 +56,11 @@ class Run:
         return "the same command goes on from the last saved state" * training_state(self.folder).is_file()
 
     def go(self) -> int:
-        """Train, measure, write; returns the exit code."""
+        """Train, measure, write, and give the folder back; returns the exit code."""
+        with self.owner:
+            return self._go()
+
+    def _go(self) -> int:
         if self.trainer is not None and self.train_set is not None:
             if not train(self.training, self.trainer, self.train_set, self.test_sets):
                 say(f"Stopped at step {self.trainer.step}; the same command continues from there.")
@@ -91,7 +97,7 @@ def _facts(spec: EstimatorSpec) -> dict[str, object]:
 
 
 def prepare(config: Config) -> Run:
-    """Open, load and check everything, what is quick to check first. The estimator's folder is not touched.
+    """Open, load and check everything, what is quick to check first. The estimator's folder becomes this process' own.
 
     Raises UserError or OSError with a message for the user.
     """
@@ -107,8 +113,14 @@ def prepare(config: Config) -> Run:
     tune_cpu(config.num_threads)
     if config.evaluate_only:
         build_estimator(spec)  # a missing one is found out before data is made
-    run = Run(training, None if config.evaluate_only else start_training(training), None, [])
-    require_writable(run.folder / "evaluation", spec.path_key)
+    require_writable(spec.folder / "evaluation", spec.path_key)
+    owner = own(spec.folder, spec.path_key)
+    with owner.released_on_error():
+        return _prepare(config, training, owner)
+
+
+def _prepare(config: Config, training: Training, owner: Owner) -> Run:
+    run = Run(training, None if config.evaluate_only else start_training(training), None, [], owner)
     sources.make_missing_data(config, faces=sources.wants_faces(config))
     if not config.evaluate_only:
         run.train_set = sources.build_estimator_training_set(config)

@@ -16,7 +16,8 @@ from core.estimator.report import Estimates, measure
 from core.estimator.spec import EstimatorSettings, EstimatorSpec, setting_names, stored_facts
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, training_state
 from core.facts import differences, say_differences
-from core.files import require_writable, write_text
+from core.files import clean_run, require_writable, write_text
+from core.owner import own
 from core.runtime import stop_on_signal
 from core.schedules import Cadence
 from core.tracking import Tracker, say
@@ -144,8 +145,7 @@ def train(
     """
     folder = training.spec.path
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for leftover in (folder / "error.txt", *folder.glob("checkpoints/.*.tmp")):
-        leftover.unlink(missing_ok=True)  # of a training that failed or was killed
+    clean_run(folder)
     write_text(folder / "config.json", training.config)
 
     def validate(estimator: nn.Module) -> dict[str, dict[str, float]]:
@@ -172,16 +172,17 @@ def train_to_end(training: Training, train_set: LabeledImages, test_sets: Sequen
     """Train an estimator that is missing, from where an earlier training stopped.
 
     test_sets: see `train`.
-    Raises OSError or UserError before anything is written, FloatingPointError if the loss is not finite,
-    KeyboardInterrupt, with the state saved, if the user asks to stop.
+    Raises OSError or UserError before anything is written, as where another process trains it, FloatingPointError if
+    the loss is not finite, KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    trainer = start_training(training)
-    if trainer is None:
-        return
-    check_data(training, trainer, train_set)
-    if not train(training, trainer, train_set, test_sets):
-        say(f"Stopped at step {trainer.step} of the estimator; the same command continues from there.")
-        raise KeyboardInterrupt
+    with own(training.spec.path, training.spec.path_key):
+        trainer = start_training(training)
+        if trainer is None:
+            return
+        check_data(training, trainer, train_set)
+        if not train(training, trainer, train_set, test_sets):
+            say(f"Stopped at step {trainer.step} of the estimator; the same command continues from there.")
+            raise KeyboardInterrupt
 
 
 def measure_share(

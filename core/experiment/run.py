@@ -22,7 +22,8 @@ from core.estimator.train import is_trained
 from core.estimator.trainer import real_of_batch
 from core.experiment.report import ANGLES, BASELINE, Outcome, write_augmentation_report
 from core.facts import differences, refuse_differences
-from core.files import file_sha256, read_json, read_text, require_writable, taken_apart, write_json
+from core.files import clean_run, file_sha256, read_json, read_text, require_writable, taken_apart, write_json
+from core.owner import Owner, own
 from core.prepare import prepare as prepare_redirector
 from core.runtime import code_revision
 from core.tracking import say
@@ -97,6 +98,7 @@ class Experiment:
 
     config: Config
     cells: list[Cell]
+    owner: Owner
 
     @property
     def folder(self) -> Path:
@@ -108,8 +110,12 @@ class Experiment:
 
     def go(self) -> int:
         """Every stage that is not done, and the report after each cell; returns the exit code, 130 if stopped."""
+        with self.owner:
+            return self._go()
+
+    def _go(self) -> int:
         _note_settings(self.config, self.folder / "experiment.json")
-        (self.folder / "error.txt").unlink(missing_ok=True)
+        clean_run(self.folder)
         for i, cell in enumerate(self.cells, 1):
             say(f"\n=== {cell.num_labels} labels, seed {cell.seed} ({i} of {len(self.cells)}) ===")
             for code in _stages(cell):
@@ -142,6 +148,12 @@ def prepare(config: Config) -> Experiment:
     if problems := refusals(config):
         raise UserError("\n".join(problems))
     require_writable(config.save_path, "save_path")
+    owner = own(Path(config.save_path), "save_path")
+    with owner.released_on_error():
+        return _prepare(config, owner)
+
+
+def _prepare(config: Config, owner: Owner) -> Experiment:
     _refuse_other_settings(config, Path(config.save_path) / "experiment.json")
     sources.make_missing_data(config, faces=sources.wants_faces(config))
     available, wanted = len(sources.build_training_set(config)), max(config.augmentation_labels)
@@ -150,7 +162,7 @@ def prepare(config: Config) -> Experiment:
     for name in config.augmentation_variants:
         check_number_of_images(config, name, available)
     cells = [Cell(config, n, seed) for seed in config.augmentation_seeds for n in config.augmentation_labels]
-    return Experiment(config, cells)
+    return Experiment(config, cells, owner)
 
 
 def refusals(config: Config) -> list[str]:
