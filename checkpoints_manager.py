@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from core.command import UserError
-from core.files import atomic_write, taken_apart
-from utils import load_state, read_torch_file
+from core.files import taken_apart
+from core.torch_files import is_damaged, write_torch_file
+from utils import DamagedWeights, load_state, read_torch_file
 
 FORMAT_VERSION = 1
 _REMEDY = "Use the configuration that it was trained with, or another save_path."
@@ -43,23 +44,47 @@ def save_checkpoint(
     content: dict[str, object] = {name: module.state_dict() for name, module in modules.items()}
     content["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
     content |= {"step": step, "format_version": FORMAT_VERSION, **facts}
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    write_torch_file(path, content)
     others = [other for other in saved_steps(run_folder) if other != step]
     for old in others[: max(len(others) - keep + 1, 0)] if keep else []:
         checkpoint_path(run_folder, old).unlink()
     return path
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a published checkpoint or one of ours holds, by name. Raises UserError if it is none, or of later code."""
-    content = read_torch_file(path)
+def last_sound_step(run_folder: Path, before: int) -> int | None:
+    """The newest checkpoint before a step that is not damaged."""
+    steps = [step for step in saved_steps(run_folder) if step < before]
+    return next((step for step in reversed(steps) if not is_damaged(checkpoint_path(run_folder, step))), None)
+
+
+def read_checkpoint(path: Path, instead: str = "--load-step {step}") -> dict[str, Any]:
+    """What a published checkpoint or one of ours holds, by name.
+
+    instead: how to have an earlier one, by `step` or `path`, taken in place of one that is damaged.
+    Raises UserError if it is none, or damaged, or of later code.
+    """
+    try:
+        content = read_torch_file(path)
+    except DamagedWeights as error:
+        raise DamagedWeights(f"{error}{_earlier(path, instead)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary by name, found {type(content).__name__}. Not a redirector.")
     with taken_apart(path, _REMEDY):
         if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
             raise UserError(f"{path}: written by a newer version of this code. Update to load it.")
     return content
+
+
+def _earlier(path: Path, instead: str) -> str:
+    """What to say of the newest earlier checkpoint of the same run; '' if there is none."""
+    folder = path.parent.parent
+    if not path.stem.isdecimal() or checkpoint_path(folder, int(path.stem)) != path:
+        return ""
+    step = last_sound_step(folder, int(path.stem))
+    if step is None:
+        return ""
+    earlier = checkpoint_path(folder, step)
+    return f" The newest sound one before it is {earlier}: {instead.format(step=step, path=earlier)} takes it."
 
 
 def load_checkpoint(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from core.command import UserError
+from core.disk import Disk, said_where_full
 from core.facts import differences
 from core.hdf5 import (
     DamagedFile,
@@ -28,7 +29,7 @@ from core.hdf5 import (
     read_attributes,
     reading,
 )
-from core.person_parts import Disk, Facts, PersonParts, is_whole, said_where_full, write_whole
+from core.person_parts import Facts, PersonParts, is_whole, write_whole
 from core.persons_file import PersonsFile
 from core.tracking import progress_bar
 from dataset import PersonImages, read_only, refuse_layout

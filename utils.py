@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.command import UserError
 from core.files import atomic_write
+from core.torch_files import is_damaged
 
 
 def image_to_float(image: Tensor) -> Tensor:
@@ -77,15 +78,21 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12, comment
         container.mux(stream.encode())
 
 
+class DamagedWeights(UserError):
+    """A file of PyTorch whose bytes are not those that were written."""
+
+
 def read_torch_file(path: str | Path) -> object:
     """Contents of a PyTorch file, tensors on the CPU. Runs no code from the file.
 
     Numbers of NumPy, paths and command lines, which trainings leave beside weights, are read as plain data.
-    Raises UserError if there is no such file, or if it is damaged or holds anything else.
+    Raises UserError if there is no such file, or if it holds anything else; DamagedWeights if it is damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file.")
+    if is_damaged(path):
+        raise DamagedWeights(f"{path}: {_DAMAGED}")
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -95,7 +102,7 @@ def read_torch_file(path: str | Path) -> object:
                 f"{path}: holds Python objects other than tensors and plain containers, which could run code "
                 "when loaded. It was not loaded; save its state_dict alone and try again."
             ) from error
-        raise UserError(f"{path}: {_what_it_is_instead(path)}") from error
+        raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
     except (
         RuntimeError,
         EOFError,
@@ -106,14 +113,17 @@ def read_torch_file(path: str | Path) -> object:
         AttributeError,
         AssertionError,
     ) as error:
-        raise UserError(f"{path}: {_what_it_is_instead(path)}") from error
+        raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
+
+
+_DAMAGED = "is not a PyTorch file or is damaged. Download or save it again."
 
 
 def _what_it_is_instead(path: Path) -> str:
     """A file that is none of PyTorch's, and what to do."""
     with path.open("rb") as file:
         if not file.read(512).lstrip().startswith(b"<"):
-            return "is not a PyTorch file or is damaged. Download or save it again."
+            return _DAMAGED
     return (
         "is a web page, not weights: sites put one before a large download, or in its place when too many ask for the "
         "file. Open the link in a browser and save what it then offers."

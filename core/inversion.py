@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from core.command import UserError
+from core.disk import said_where_full
 from core.facts import differences, refuse_differences
 from core.files import remove_left
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.owner import own
-from core.person_parts import Facts, part_file, said_where_full, write_whole
+from core.person_parts import Facts, part_file, write_whole
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
 from dataset import GazeDataset, Labels, PersonImages

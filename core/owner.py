@@ -69,6 +69,9 @@ class Owner:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def __del__(self) -> None:
+        self.release()
+
 
 _owners: weakref.WeakSet[Owner] = weakref.WeakSet()
 

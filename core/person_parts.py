@@ -7,9 +7,7 @@ full disk: it crashes. So it writes to a file of Python's, which keeps the error
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import os
 import shutil
 import signal
@@ -23,6 +21,7 @@ from urllib.parse import quote
 import h5py
 
 from core.command import UserError
+from core.disk import Disk
 from core.facts import differences
 from core.files import atomic_write, read_json, remove_left, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
@@ -30,54 +29,11 @@ from core.owner import LOCK, own
 from core.tracking import say
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    pass
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, for this user, in one file
 _LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255
 
 Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
-
-
-class Disk(io.FileIO):
-    """Where a new HDF5 file goes. It keeps its first error, and from then on swallows what it is given.
-
-    HDF5 must not see errors: left with what it cannot write, it crashes when the process ends.
-    """
-
-    error: BaseException | None = None
-
-    def write(self, data: ReadableBuffer, /) -> int:
-        """All of the data, as HDF5 expects."""
-        rest = memoryview(data).cast("B")
-        length = len(rest)
-        try:
-            while self.error is None and rest:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.error = error
-        return length
-
-    def truncate(self, size: int | None = None) -> int:
-        """To the size that HDF5 ends with."""
-        try:
-            return super().truncate(size) if self.error is None else size or 0
-        except OSError as error:
-            self.error = error
-            return size or 0
-
-    def check(self) -> None:
-        """Raises what went wrong so far: OSError naming the file, or KeyboardInterrupt."""
-        if isinstance(self.error, OSError):
-            raise OSError(self.error.errno, self.error.strerror, str(self.name)) from self.error
-        if self.error is not None:
-            raise self.error
-
-    def keep(self) -> None:
-        """See to it that a power cut cannot take away what a name says is there."""
-        try:
-            os.fsync(self.fileno())
-        except OSError as error:
-            self.error = self.error or error
 
 
 @contextmanager
@@ -87,7 +43,7 @@ def write_whole(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     Whoever writes much asks `Disk.check` now and then, which also answers Ctrl-C; a second Ctrl-C is not waited for.
     Raises OSError where the disk is full.
     """
-    with atomic_write(path) as temporary, Disk(temporary, "w+b") as disk, _late_interrupt(disk):
+    with atomic_write(path) as temporary, Disk(temporary) as disk, _late_interrupt(disk):
         try:
             with h5py.File(disk, "w") as file:
                 yield file, disk
@@ -116,20 +72,6 @@ def _late_interrupt(disk: Disk) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-@contextmanager
-def said_where_full(path: Path) -> Iterator[None]:
-    """Raises OSError with a remedy where there is no room for what `path` is made of."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise OSError(
-            f"{path}: cannot be written ({error.strerror}). Make room or choose another folder; the same command goes "
-            "on."
-        ) from error
 
 
 def part_file(folder: Path, person: str) -> Path:

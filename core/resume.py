@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim import Optimizer
 
-from checkpoints_manager import checkpoint_path, read_checkpoint, saved_steps, take_over
+from checkpoints_manager import checkpoint_path, last_sound_step, read_checkpoint, saved_steps, take_over
 from core.command import UserError
 from core.config_default import Config, ignored_by
 from core.facts import differences
@@ -37,14 +37,25 @@ def start_file(config: Config, folder: Path) -> Path | None:
             there = f"There are steps {steps}." if steps else "Put one there, or set save_path to a run folder."
             raise UserError(f"load_step: {path}: no such file. {there}")
         return path
+    if config.load_step and newest and not config.skip_training and config.resume:
+        newest = _soundest(config, folder, newest)
     if newest and not config.resume:
         raise UserError(
             f"resume is false, but {checkpoint_path(folder, newest)} is there. Choose another save_path, or remove the "
             + (f"checkpoints after step {config.load_step}." if config.load_step else "checkpoints there.")
         )
-    if config.load_step:
+    if config.load_step and newest > config.load_step:
         say(f"Continuing from the newest checkpoint, step {newest}, rather than from load_step {config.load_step}.")
     return checkpoint_path(folder, newest) if newest else None
+
+
+def _soundest(config: Config, folder: Path, newest: int) -> int:
+    """The newest checkpoint from load_step on that is not damaged, if there is one; else the newest."""
+    sound = last_sound_step(folder, newest + 1)
+    if sound is None or sound == newest or sound < config.load_step:
+        return newest
+    say(f"{checkpoint_path(folder, newest)} is damaged; the newest sound checkpoint is {sound}.pt.")
+    return sound
 
 
 def restore(

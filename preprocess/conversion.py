@@ -30,9 +30,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core.command import UserError
+from core.disk import FULL, megabytes
 from core.files import parse_json, read_text, remove_left, require_writable, write_text
 from core.hdf5 import DamagedFile, open_hdf5, read_attributes, reading
-from core.person_parts import FULL, Facts, PersonParts, remove_parts
+from core.person_parts import Facts, PersonParts, remove_parts
 from preprocess.face_patches import LeftOut, Sample, add_face_arguments
 from preprocess.fingerprints import check_landmarks, differences, fingerprints, places
 from preprocess.person_file import DAMAGED, NOTHING, SAMPLES, is_done, write_person
@@ -262,11 +263,6 @@ class _Counts:
 
 def _counts(counts: Counter[str]) -> str:
     return json.dumps(dict(sorted(counts.items())))
-
-
-def megabytes(count: int | float) -> str:
-    """Such as '1,234.5 MB'."""
-    return f"{count / 1e6:,.1f} MB"
 
 
 def left_out_file(out: Path) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from core.person_parts import Disk, is_whole, write_whole
+from core.disk import Disk
+from core.person_parts import is_whole, write_whole
 from preprocess.face_patches import LeftOut, Sample
 
 SAMPLES = "samples"  # the group: a person may have any name

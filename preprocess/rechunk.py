@@ -22,11 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from core.command import UserError
+from core.disk import FULL, megabytes
 from core.files import read_json
 from core.hdf5 import open_hdf5, persons_in, read_attributes, reading
-from core.person_parts import FULL, write_whole
+from core.person_parts import write_whole
 from preprocess.commands import COMMANDS
-from preprocess.conversion import check_out, megabytes
+from preprocess.conversion import check_out
 from preprocess.inspect.scan import blocks, person_problems
 
 COMPRESSIONS = ("none", "lzf", "gzip")

@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import re
+import subprocess
+import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
+from checkpoints_manager import checkpoint_path, last_sound_step, load_checkpoint, save_checkpoint, saved_steps
 from core.command import UserError
 from core.files import atomic_write
 from tests.tiny import random_batch, tiny_trainer
 from utils import read_torch_file
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def save(folder: Path, step: int, keep: int = 0) -> Path:
@@ -76,6 +82,80 @@ def test_a_cut_file_and_a_foreign_file_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, path)
     with pytest.raises(UserError, match="expected the entries encoder, decoder, discriminator, found state_dict"):
         load_checkpoint(path, tiny_trainer().modules)
+
+
+def test_equal_contents_are_equal_files_whoever_wrote_them(tmp_path: Path) -> None:
+    path, trainer = save(tmp_path, 3), tiny_trainer(seed=5)
+    stored = load_checkpoint(path, trainer.modules, trainer.optimizers)
+    facts = {"".join(key): "".join(list(str(stored[key]))) for key in ("code_revision",)}
+    again = save_checkpoint(tmp_path / "elsewhere", 3, trainer.modules, trainer.optimizers, facts)
+    assert again.read_bytes() == path.read_bytes()
+    code = (
+        "import sys; from pathlib import Path; from core.torch_files import write_torch_file; import torch\n"
+        "write_torch_file(Path(sys.argv[1]), torch.load(sys.argv[2], weights_only=True))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.pt"), str(path)], cwd=ROOT, check=True)
+    assert (tmp_path / "x.pt").read_bytes() == path.read_bytes()
+
+
+def flip_a_weight(path: Path) -> None:
+    """Change one bit of the last tensor, as a disk or a transfer may."""
+    with zipfile.ZipFile(path) as archive:
+        entry = [entry for entry in archive.infolist() if "/data/" in entry.filename][-1]
+        wanted = archive.read(entry)
+    content = bytearray(path.read_bytes())
+    content[content.index(wanted, entry.header_offset) + len(wanted) - 1] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_one_wrong_bit_is_found_and_the_newest_sound_checkpoint_named(tmp_path: Path) -> None:
+    for step in (3, 6, 9):
+        save(tmp_path, step)
+    for step in (6, 9):
+        flip_a_weight(checkpoint_path(tmp_path, step))
+    torch.load(checkpoint_path(tmp_path, 9), weights_only=True)  # PyTorch sees nothing
+    with pytest.raises(UserError, match=r"9\.pt: .* is damaged.* one before it is .*3\.pt: --load-step 3 takes it"):
+        load_checkpoint(checkpoint_path(tmp_path, 9), tiny_trainer().modules)
+    flip_a_weight(checkpoint_path(tmp_path, 3))
+    with pytest.raises(UserError, match=r"is damaged\. Download or save it again\.$"):
+        load_checkpoint(checkpoint_path(tmp_path, 3), tiny_trainer().modules)
+
+
+def test_an_archive_without_sums_is_taken_as_it_is(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert isinstance(read_torch_file(tmp_path / "a.pt"), dict)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000)])
+def test_what_a_power_cut_leaves_is_damaged(content: bytes, tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    checkpoint_path(tmp_path, 6).write_bytes(content)
+    assert last_sound_step(tmp_path, 9) == 3
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from tests.test_checkpoints import save\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
+        "try: save(Path(sys.argv[1]), 3)\n"
+        "except OSError as error: sys.exit(str(error))"
+    )
+    size = save(tmp_path, 2).stat().st_size
+    for limit in (0, 100, size // 2, size - 1):
+        command = [sys.executable, "-c", code, str(tmp_path), str(limit)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert re.fullmatch(
+            rf"{tmp_path}/checkpoints/3\.pt: cannot be written \(File too large\)\. At least {size / 1e6:.1f} MB are "
+            r"needed, the disk has [\d,.]+ MB left\. Make room or choose another folder; the same command goes on\.\n",
+            done.stderr,
+        )
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2.pt"]
+    save(tmp_path, 3)
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command: a whole small run, its files, resuming after a kill, and what a user's mistakes lead to."""
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import torch
 from checkpoints_manager import saved_steps
 from core.config_default import Config
 from core.redirection.load import load as load_redirector
+from tests.test_checkpoints import flip_a_weight
 from tests.tiny import write_dataset
 from train_st_ed import main
 
@@ -116,6 +118,28 @@ def add_groups(path: Path, numbers: list[int]) -> None:
     with h5py.File(path, "r+") as file:
         for person in file.values():
             person["group"] = numbers
+
+
+def test_a_resumed_run_writes_the_same_bytes_and_a_damaged_checkpoint_names_the_flag_that_passes_it_over(
+    setup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = setup / "run" / "checkpoints" / "6.pt"
+    assert main(["config.json"]) == 0
+    whole = last.read_bytes()
+    last.unlink()
+    assert main(["config.json"]) == 0
+    assert last.read_bytes() == whole
+    flip_a_weight(last)
+    assert main(["config.json"]) == 2
+    assert "4.pt: --load-step 4 takes it." in capsys.readouterr().err
+    assert main(["config.json", "--load-step", "2"]) == 0
+    assert "6.pt is damaged; the newest sound checkpoint is 4.pt" in capsys.readouterr().out
+    assert equal(final_weights(setup / "run"), torch_weights(whole))
+
+
+def torch_weights(content: bytes) -> dict[str, torch.Tensor]:
+    stored = torch.load(io.BytesIO(content), weights_only=True)
+    return {f"{m}.{k}": v for m in ("encoder", "decoder", "discriminator") for k, v in stored[m].items()}
 
 
 def test_a_run_with_pairs_within_groups_resumes_to_the_same_weights(

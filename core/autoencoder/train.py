@@ -21,8 +21,8 @@ from core.autoencoder.trainer import AutoencoderSettings, AutoencoderTrainer
 from core.batches import Chosen, IndexSampler, training_batches
 from core.command import UserError
 from core.facts import differences, refuse_differences
-from core.files import atomic_write
 from core.schedules import is_due
+from core.torch_files import write_torch_file
 from core.tracking import progress_bar, say
 from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
@@ -69,7 +69,7 @@ def train_autoencoder(
     if not _fit(trainer, dataset, state, facts, stop, num_workers):
         return False
     measured = {} if held_out is None else _measure_and_say(trainer, held_out, mean_image(dataset))
-    _write(path, trainer.content() | {"facts": facts, "held_out": measured})
+    write_torch_file(path, trainer.content() | {"facts": facts, "held_out": measured})
     state.unlink(missing_ok=True)
     return True
 
@@ -92,7 +92,7 @@ def _fit(
         num_steps=settings.num_steps,
     )
     chosen = Chosen(dataset, range(len(dataset)), ("image", "crop", "points"))
-    _write(state, trainer.state() | {"facts": facts})  # finds out at once if it cannot be written
+    write_torch_file(state, trainer.state() | {"facts": facts})  # finds out at once if it cannot be written
     with progress_bar(settings.num_steps, trainer.step, f"autoencoder of {settings.size} px") as bar:
         for batch in training_batches(chosen, order, num_workers, trainer.device):
             values = trainer.train_step(batch)
@@ -101,7 +101,7 @@ def _fit(
             if is_due(trainer.step, LOG_EVERY):
                 say(f"step {trainer.step}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
             if stop or is_due(trainer.step, SAVE_EVERY):
-                _write(state, trainer.state() | {"facts": facts})
+                write_torch_file(state, trainer.state() | {"facts": facts})
             if stop:
                 break
     return trainer.step == settings.num_steps
@@ -110,11 +110,6 @@ def _fit(
 def training_state(path: Path) -> Path:
     """Beside the file, as long as the training is not finished."""
     return path.with_name(path.name + ".training")
-
-
-def _write(path: Path, content: Mapping[str, object]) -> None:
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
 
 
 def _measure_and_say(trainer: AutoencoderTrainer, held_out: AlignedDataset, mean: Tensor) -> dict[str, float]:

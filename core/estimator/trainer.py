@@ -17,9 +17,10 @@ from core.batches import Chosen, IndexSampler, labeled_subset, mirrored, trainin
 from core.command import UserError
 from core.estimator.spec import EstimatorSettings
 from core.estimator.variety import vary_framing
-from core.files import atomic_write, file_sha256, taken_apart, write_json
+from core.files import file_sha256, taken_apart, write_json
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, estimator_rate, is_due, require_finite
+from core.torch_files import write_torch_file
 from core.tracking import Tracker, progress_bar, say
 from models.gazeheadnet import Estimator
 from models.geometry import angular_error_deg
@@ -272,8 +273,7 @@ class EstimatorTrainer:
             "format_version": FORMAT_VERSION, "step": self.step, "best": self.best, "facts": dict(facts),
             "estimator": self.estimator.state_dict(), "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        with atomic_write(path) as temporary:
-            torch.save(content, temporary)
+        write_torch_file(path, content)
 
     def restore(self, folder: Path) -> None:
         """Go on from the training state in the folder.
@@ -319,5 +319,4 @@ def _write_checkpoint(path: Path, estimator: nn.Module, facts: Mapping[str, obje
     """A bare state dict, as published, and the facts beside it."""
     state = {key: value.cpu().contiguous() for key, value in estimator.state_dict().items()}
     write_json(facts_file(path), facts)
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    write_torch_file(path, state)

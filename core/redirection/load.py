@@ -45,7 +45,7 @@ def load(checkpoint: str | Path | None = None, config: str | Path | None = None,
     Raises UserError if there is none, or one that cannot redirect photographs.
     """
     path = checkpoint_of(OURS if checkpoint is None else Path(checkpoint))
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, instead="--checkpoint {path}")
     settings = load_config([str(config)], unused=Config.model_fields) if config else _stored_settings(content, path)
     if settings.redirector == "redirtrans-gan":
         found = "redirtrans-gan, which redirects aligned faces and no photographs"

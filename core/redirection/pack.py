@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from checkpoints_manager import read_checkpoint
 from core.command import answer
-from core.files import atomic_write, require_writable
+from core.files import require_writable
 from core.redirection.load import checkpoint_of, load
+from core.torch_files import write_torch_file
 from core.tracking import say
 
 KEPT = ("step", "format_version", "config", "code_revision")
@@ -28,8 +28,7 @@ def pack(run: Path, out: Path) -> int:
     content = read_checkpoint(checkpoint_of(run))
     modules = {name: _halved(content[name]) for name, _ in redirector.named_children()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out) as temporary:
-        torch.save(modules | {name: content[name] for name in KEPT if name in content}, temporary)
+    write_torch_file(out, modules | {name: content[name] for name in KEPT if name in content})
     return out.stat().st_size
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from core.disk import Disk, said_where_full
 from core.files import require_writable
 from core.hdf5 import open_hdf5, read_attributes, reading
-from core.person_parts import Disk, said_where_full, write_whole
+from core.person_parts import write_whole
 from core.redirection.edit import Edit
 from core.redirection.faces import SIDE, PhotoFace
 from core.redirection.fade import no_fade
