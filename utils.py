@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.command import UserError
+from core.disk import said_where_full
 from core.files import atomic_write
 from core.torch_files import is_damaged
 
@@ -52,7 +53,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    with atomic_write(path) as temporary:
+    with said_where_full(path), atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
@@ -65,6 +66,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 12, comment
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
+        said_where_full(path),
         atomic_write(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
     ):

@@ -130,7 +130,8 @@ def said_where_full(path: Path) -> Iterator[None]:
 
 
 def _room(path: Path, error: OSError) -> str:
-    left = f"the disk has {megabytes(shutil.disk_usage(path.parent).free)} left"
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())  # its own may be removed by now
+    left = f"the disk has {megabytes(shutil.disk_usage(folder).free)} left"
     needed = f"At least {megabytes(error.needed)} are needed, " if isinstance(error, WriteError) else ""
     return f"{needed}{left}. " if needed else f"T{left[1:]}. "
 

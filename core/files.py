@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.command import UserError
+from core.disk import said_where_full
 
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -57,7 +58,7 @@ def clean_run(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole, in UTF-8; what has no UTF-8, as a stray byte of a file's name, as a backslash escape."""
-    with atomic_write(path) as temporary:
+    with said_where_full(path), atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 

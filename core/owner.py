@@ -6,6 +6,7 @@ Whoever only reads asks for no lock.
 
 import contextlib
 import errno
+import io
 import json
 import os
 import platform
@@ -14,9 +15,10 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from core.command import UserError
+from core.disk import said_where_full
 from core.files import is_running, parse_json
 
 if sys.platform == "win32":
@@ -35,7 +37,7 @@ class Owner:
     file: the locked one; None where this process had the folder before.  made: folders to remove if they stay empty.
     """
 
-    def __init__(self, file: IO[bytes] | None, made: Sequence[Path] = ()) -> None:
+    def __init__(self, file: io.FileIO | None, made: Sequence[Path] = ()) -> None:
         self.file, self.made = file, made
         _owners.add(self)
 
@@ -96,15 +98,16 @@ def own(folder: Path, key: str = "", of: str = "") -> Owner:
     """
     folder = Path(folder).absolute()
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    with said_where_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     path = folder / (f".{of}.owner" if of else LOCK)
     file, is_locked = _open_and_lock(path)
     first = _read(file)
     if is_locked or (is_locked is None and not _may_run(first)):
-        file.truncate(0)
         note = {"host": platform.node(), "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
-        file.write(json.dumps(note).encode() + b"\n")
-        file.flush()
+        with said_where_full(path):
+            file.truncate(0)
+            file.write(json.dumps(note).encode() + b"\n")
         return Owner(file, made)
     file.close()
     if _is_here(first) and first.get("process") == os.getpid():
@@ -116,10 +119,11 @@ def own(folder: Path, key: str = "", of: str = "") -> Owner:
     raise UserError(where, _in_words(first), remedy=remedy)
 
 
-def _open_and_lock(path: Path) -> tuple[IO[bytes], bool | None]:
+def _open_and_lock(path: Path) -> tuple[io.FileIO, bool | None]:
     """The file, and whether it could be locked; None where its file system has no locks."""
     while True:
-        file = path.open("a+b")  # not emptied: it tells who has it
+        with said_where_full(path):
+            file = path.open("a+b", buffering=0)  # not emptied: it tells who has it
         is_locked = _lock(file)
         with contextlib.suppress(FileNotFoundError):
             if not is_locked or sys.platform == "win32" or os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -127,7 +131,7 @@ def _open_and_lock(path: Path) -> tuple[IO[bytes], bool | None]:
         file.close()  # whoever had it removed it in the meantime
 
 
-def _lock(file: IO[bytes]) -> bool | None:
+def _lock(file: io.FileIO) -> bool | None:
     try:
         if sys.platform == "win32":
             file.seek(_FAR)
@@ -139,7 +143,7 @@ def _lock(file: IO[bytes]) -> bool | None:
     return True
 
 
-def _read(file: IO[bytes]) -> Mapping[str, Any]:
+def _read(file: io.FileIO) -> Mapping[str, Any]:
     """What the file tells of its owner; nothing where it was not written yet."""
     file.seek(0)
     try:

@@ -19,6 +19,7 @@ from dataset_aligned import AlignedDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
 from preprocess.synthetic.dataset import make_dataset, output_names
 from preprocess.synthetic.samples import LOOKS
+from preprocess.synthetic.together import finish_moving
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def make_missing_data(config: Config, *, faces: bool = False) -> None:
     with_faces = faces and is_set(config.gazecapture_aligned_file)
     if not config.synthetic_data:
         return
+    finish_moving(path.parent)
     if path.exists() and (aligned.exists() or not with_faces):
         _say_other_settings(config, path)
         return

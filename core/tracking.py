@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from core.disk import said_where_full
 from core.files import read_text, write_text
 
 
@@ -37,7 +38,10 @@ class Tracker:
     ) -> None:
         """metrics: TensorBoard tag -> value.  images: tag -> (H, W, 3) uint8 RGB."""
         if metrics:
-            with self._lines.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with (
+                said_where_full(self._lines),
+                self._lines.open("a", encoding="utf-8", errors="backslashreplace") as file,
+            ):
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         if self._board is not None:
             for tag, value in metrics.items():

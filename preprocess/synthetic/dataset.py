@@ -14,11 +14,7 @@ patches' file: `view` 'ffhq-aligned' and `patch_size`, 128 whatever the size of 
 """
 
 import argparse
-import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -32,11 +28,14 @@ from numpy import ndarray
 from tqdm import tqdm
 
 from core.command import UserError
+from core.disk import said_where_full
 from core.files import write_text
+from core.person_parts import write_whole
 from preprocess.commands import COMMANDS
 from preprocess.synthetic.domains import DOMAINS, VARIATIONS, Domain
 from preprocess.synthetic.samples import FRAMINGS, LOOKS, Style, groups_of, render_aligned_person, render_person
 from preprocess.synthetic.scene import PATCH_SIZE
+from preprocess.synthetic.together import finish_moving, made_together
 from preprocess.workers import cpus, one_thread, start_pool, submit
 
 VERSION = 1
@@ -174,34 +173,29 @@ def make_dataset(
     The same arguments give the same pixels and labels, whatever `workers` is (default: one a CPU). Files
     appear only when all are complete. With several workers the caller's main module must be guarded by
     `__name__`.
-    Raises UserError for a bad argument, and for existing output unless `overwrite`.
+    Raises UserError for a bad argument, for existing output unless `overwrite`, and where another process writes there;
+    OSError where there is no room.
     """
     _check(persons, samples, seed, image_size, variation, workers, aligned_size, look, group_size, framing, still_heads)
     style = _style(look, variation, group_size, framing, still_heads)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: found the file {out}, expected a folder.")
-    names = output_names(image_size, aligned_size)
-    existing = [name for name in names if (out / name).exists()]
+    recipe = {
+        "persons": persons, "samples": samples, "seed": seed, "image_size": image_size, "aligned_size": aligned_size,
+        "variation": variation, "version": VERSION, **asdict(style),
+    }  # fmt: skip
+    recipe = json.loads(json.dumps(recipe))
+    if finish_moving(out) == recipe and not overwrite:
+        return
+    existing = [name for name in output_names(image_size, aligned_size) if (out / name).exists()]
     if existing and not overwrite:
         raise UserError(f"{out} already holds {', '.join(existing)}; pass --overwrite to replace them.")
-    made = [p for p in (out, *out.parents) if not p.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=out))
-    try:
+    with said_where_full(out / output_names(image_size)[0]), made_together(out, recipe) as partial:
         options = {"persons": persons, "samples": samples, "image_size": image_size}
         _write_all(partial, options, seed, variation, style, workers or cpus(), progress)
         if aligned_size is not None:
             _write_aligned(partial, options, aligned_size, seed, variation, style, workers or cpus(), progress)
-        for name in names:
-            os.replace(partial / name, out / name)
-    except BaseException:
-        shutil.rmtree(partial)
-        with contextlib.suppress(OSError):  # another process may have put something there
-            for folder in made:
-                folder.rmdir()
-        raise
-    partial.rmdir()
 
 
 def _style(look: str, variation: str, group_size: int | None, framing: str | None, still_heads: float) -> Style:
@@ -219,13 +213,14 @@ def _write_all(
     results = _render_all(render_person, jobs, min(workers, len(jobs)))
     try:
         for domain, count in zip(DOMAINS, counts, strict=True):
-            with h5py.File(folder / f"{domain.name}_{size}.h5", "w") as file:
+            with write_whole(folder / f"{domain.name}_{size}.h5") as (file, disk):
                 _describe(file, domain, options, seed, variation, style)
                 for i in range(count):
                     pixels, labels = next(results)
                     _write_person(file, domain.person_id(i), pixels, labels=labels, **_groups(samples, style))
                     if i < (8 if domain is DOMAINS[0] else 1):
                         sheet.append((pixels[:10], labels[:10]))
+                    disk.check()
                     bar.update(samples)
     finally:
         results.close()
@@ -251,11 +246,12 @@ def _write_aligned(
     results = _render_all(render_aligned_person, jobs, min(workers, len(jobs)))
     try:
         for domain, count in zip(DOMAINS, counts, strict=True):
-            with h5py.File(folder / _aligned_name(domain, size), "w") as file:
+            with write_whole(folder / _aligned_name(domain, size)) as (file, disk):
                 _describe(file, domain, {**options, "aligned_size": size}, seed, variation, style)
                 file.attrs.update({"view": "ffhq-aligned", "patch_size": PATCH_SIZE})
                 for i in range(count):
                     _write_person(file, domain.person_id(i), **next(results), **_groups(samples, style))
+                    disk.check()
                     bar.update(samples)
     finally:
         results.close()
