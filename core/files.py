@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from core.command import UserError
 from core.disk import said_where_full
 
+_LONGEST = 100  # letters of a name; with what is added, a disk takes 255 bytes
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -91,6 +93,17 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def file_name(name: str) -> str:
+    """What a file or folder may be called that is of this name, which anybody may have given: never a path.
+
+    As in an address, all but ASCII letters, digits and `_.-~` is quoted; a name that is too long is hashed.
+    """
+    quoted = quote(name, safe="", errors="surrogatepass")
+    if len(quoted) > _LONGEST:
+        return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 @contextmanager

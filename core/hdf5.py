@@ -50,9 +50,13 @@ def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGE
 
 
 def persons_in(file: h5py.File, damaged: str = DAMAGED) -> list[str]:
-    """Names of the groups in a file, sorted. Raises DamagedFile where they cannot be read."""
+    """Names of the groups in a file, sorted. Raises DamagedFile where they cannot be read, or are no names."""
     with reading(file.filename, "its persons cannot be read", damaged=damaged):
-        return sorted(file)
+        names = list(file)
+    for name in names:
+        if isinstance(name, bytes) or name in ("", ".") or "/" in name:  # HDF5 would look elsewhere for them
+            raise DamagedFile(file.filename, f"a person is called {name!r}", "a name in UTF-8 without /", damaged)
+    return sorted(names)
 
 
 def read_attributes(file: h5py.Group) -> dict[str, Any]:

@@ -7,7 +7,6 @@ full disk: it crashes. So it writes to a file of Python's, which keeps the error
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import h5py
@@ -23,15 +21,10 @@ import h5py
 from core.command import UserError
 from core.disk import Disk
 from core.facts import differences
-from core.files import atomic_write, read_json, remove_left, write_json
+from core.files import atomic_write, file_name, read_json, remove_left, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.owner import LOCK, own
 from core.tracking import say
-
-if TYPE_CHECKING:
-    pass
-
-_LONGEST = 100  # letters of a part's name; with what is added, a disk takes 255
 
 Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
 
@@ -75,11 +68,9 @@ def _late_interrupt(disk: Disk) -> Iterator[None]:
 
 
 def part_file(folder: Path, person: str) -> Path:
-    """A person's own file; a long name is hashed, unless a file has it already."""
-    name = quote(person, safe="")
-    if len(name) > _LONGEST and not os.path.lexists(folder / f"{name}.h5"):
-        name = hashlib.sha256(person.encode()).hexdigest()
-    return folder / f"{name}.h5"
+    """A person's own file: of the person's `file_name`, unless one of an earlier revision is there."""
+    earlier = folder / f"{quote(person, safe='', errors='surrogatepass')}.h5"
+    return earlier if os.path.lexists(earlier) else folder / f"{file_name(person)}.h5"
 
 
 def is_whole(path: Path, check: Callable[[h5py.File], bool]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.batches import evaluation_pairs
 from core.evaluator import Measurements
-from core.files import write_text
+from core.files import file_name, write_text
 from core.tracking import say
 from dataset import PersonImages
 from models.redirector import Redirector
@@ -170,16 +170,16 @@ class Pictures:
         return _headed(image_grid(_enlarged(frames)), ("source", *(f"{factor} {yaw:+g}" for yaw in WALK_YAWS_DEG)))
 
     def write_samples(self, redirector: Redirector, folder: Path, walk_frames: int) -> None:
-        """`<folder>/<person>/` with a PNG a title of `comparison` and, if walk_frames, a video a factor."""
+        """A folder a person (`file_name`) with a PNG a title of `comparison` and, if walk_frames, a video a factor."""
         for name, images in self.comparison(redirector).items():
             for person, image in zip(self.persons, images, strict=True):
-                path = folder / person / f"{name.replace(' ', '_')}.png"
+                path = folder / file_name(person) / f"{name.replace(' ', '_')}.png"
                 write_png(path, image_to_uint8(image).permute(1, 2, 0).cpu().numpy())
         steered = [factor for factor in redirector.factors if factor.dof] if walk_frames else []
         for factor in steered:
             frames = self.walk(redirector, factor.name, walk_path(factor.dof, walk_frames))
             for person, row in zip(self.persons, frames, strict=True):
-                write_video(folder / person / f"walk_{factor.name}.mp4", _video_frames(row))
+                write_video(folder / file_name(person) / f"walk_{factor.name}.mp4", _video_frames(row))
 
 
 def layer_weights_picture(weights: Mapping[str, Tensor]) -> np.ndarray:

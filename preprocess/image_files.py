@@ -2,7 +2,7 @@
 
 import io
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
@@ -35,7 +35,10 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
     What is transparent shows mid grey. A file that is cut short or damaged inside is refused, as far as its decoder
     can tell: BMP, PPM and raw TIFF have nothing to tell it by, and a wrong byte or two may do in any format but PNG.
     What follows the end of a JPEG file is left alone, as phones put films there and cameras zeros.
+    name: of the image in its data set, which may say it itself; one that leads out of it is refused.
     """
+    if ".." in PurePath(name).parts:
+        return LeftOut(name, "image cannot be read", "its name leads out of the data set", damaged=True)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

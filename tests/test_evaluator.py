@@ -108,6 +108,14 @@ def test_report_and_pictures_are_written(dataset: GazeDataset, tmp_path: Path) -
     assert names >= {"source.png", "target.png", "redirected.png", "all_factors.png", "walk_gaze.mp4"}
 
 
+def test_a_person_whose_name_is_a_path_gets_a_folder_among_the_samples(dataset: GazeDataset, tmp_path: Path) -> None:
+    pictures = Pictures(dataset, sample_pairs(dataset, 2, 0), torch.device("cpu"))
+    pictures.persons = ["..", "名" * 90]
+    pictures.write_samples(tiny_redirector(), tmp_path / "run" / "samples", walk_frames=0)
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["samples"]
+
+
 def test_a_grid_shows_the_parts_of_a_redirector_that_has_any(dataset: GazeDataset) -> None:
     pictures, flow = Pictures(dataset, sample_pairs(dataset, 2, 0), torch.device("cpu")), tiny_flow()
     assert pictures.comparison_picture(tiny_redirector()).shape[1] == len(COLUMNS) * TILE

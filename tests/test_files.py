@@ -9,7 +9,7 @@ import pytest
 
 from core import record
 from core.command import UserError
-from core.files import atomic_write, read_json, read_text, require_writable, write_json, write_text
+from core.files import atomic_write, file_name, read_json, read_text, require_writable, write_json, write_text
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,17 @@ def test_a_name_without_utf_8_is_written_as_an_escape(tmp_path: Path) -> None:
 def test_bytes_that_are_no_utf_8_are_read_as_escapes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"caf\xe9\r\nnext")
     assert read_text(tmp_path / "a.txt") == "caf\\xe9\nnext"
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../../a", "/etc/a", "a\0b", "a\\b", "名" * 40, "\udcff", "a\nb", "x" * 999]
+)
+def test_a_name_never_is_a_path_and_fits_onto_a_disk(name: str, tmp_path: Path) -> None:
+    with atomic_write(tmp_path / file_name(name)) as temporary:
+        temporary.touch()
+    (written,) = tmp_path.iterdir()
+    assert written.name == file_name(name) and written.name.isascii() and written.name != file_name(name + ".")
+    assert file_name("p00") == "p00" and file_name("00_a-1.x~") == "00_a-1.x~"
 
 
 def test_a_failure_leaves_the_earlier_file(tmp_path: Path) -> None:

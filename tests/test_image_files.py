@@ -109,6 +109,13 @@ def test_a_name_that_no_file_can_have_is_left_out(tmp_path: Path):
     assert isinstance(read_image(tmp_path / "\0.jpg", "a"), LeftOut)
 
 
+def test_an_image_whose_name_leads_out_of_the_data_set_is_left_out(tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg", picture()))
+    found = read_image(tmp_path / "raw" / "p00/../../a.jpg", "p00/../../a.jpg")
+    assert isinstance(found, LeftOut) and "leads out of the data set" in found.detail
+
+
 # Transparency.
 
 HIDDEN, SHOWN = (255, 0, 255), (10, 200, 30)
