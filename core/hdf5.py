@@ -17,10 +17,13 @@ import numpy as np
 
 from core.command import UserError
 
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # what h5py raises for what it cannot read
+# What h5py, and the few lines that read its bytes, raise for what they cannot read.
+READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error)
 MISSING = "Correct the path, or download or make it."
 DAMAGED = "Re-download it or re-run preprocessing."
 AGAIN = "and run the same command again."
+_LARGEST_ROW = 1 << 28  # bytes: an image of 9,459 pixels a side
+_PACKED = 5000  # times that values are longer than what they are packed to: more than gzip's 1,032
 
 
 class DamagedFile(UserError):
@@ -42,7 +45,7 @@ def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGE
     try:
         with reading(path, "cannot be read as HDF5", damaged=damaged):
             _require_sound_strings(path, file)
-            len(file)
+            _require_own_links(file)
     except UserError:
         file.close()
         raise
@@ -50,13 +53,9 @@ def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGE
 
 
 def persons_in(file: h5py.File, damaged: str = DAMAGED) -> list[str]:
-    """Names of the groups in a file, sorted. Raises DamagedFile where they cannot be read, or are no names."""
+    """Names of the groups in a file, sorted. Raises DamagedFile where they cannot be read."""
     with reading(file.filename, "its persons cannot be read", damaged=damaged):
-        names = list(file)
-    for name in names:
-        if isinstance(name, bytes) or name in ("", ".") or "/" in name:  # HDF5 would look elsewhere for them
-            raise DamagedFile(file.filename, f"a person is called {name!r}", "a name in UTF-8 without /", damaged)
-    return sorted(names)
+        return sorted(file)
 
 
 def read_attributes(file: h5py.Group) -> dict[str, Any]:
@@ -127,11 +126,61 @@ def refusal(
     return DamagedFile(str(path), f"{what} ({error})", remedy=damaged)
 
 
-# Filters
+# What would be read from elsewhere, or is not there at all
 
 
-def require_filters(data: h5py.Dataset) -> None:
-    """Load what the data set is packed with. Raises UserError that names it where it is not installed."""
+def _require_own_links(file: h5py.File) -> None:
+    """Raises OSError where a name is none that can be looked up, or a link leads into another file.
+
+    In two levels: as deep as anybody here reads.
+    """
+    _require_own_links_of(file)
+    for name in file:
+        if isinstance(group := file.get(name), h5py.Group):
+            _require_own_links_of(group)
+
+
+def _require_own_links_of(group: h5py.Group) -> None:
+    for name in group:
+        if isinstance(name, bytes) or name in ("", ".") or "/" in name:
+            raise OSError(f"{name!r} in {group.name} is no name of UTF-8 without /")
+        if _leads_out(group, name.encode()):
+            raise OSError(f"{name!r} in {group.name} is a link into another file, or without end")
+
+
+def _leads_out(group: h5py.Group, name: bytes, hops: int = 8) -> bool:
+    """Whether the way to an object leaves the file; nothing is opened there. hops: soft links to follow on it."""
+    links = group.id.links
+    kind = links.get_info(name).type if links.exists(name) else h5py.h5l.TYPE_HARD
+    if kind != h5py.h5l.TYPE_SOFT or not hops:
+        return kind != h5py.h5l.TYPE_HARD
+    path = links.get_val(name)
+    at = group.file if path.startswith(b"/") else group
+    for part in path.split(b"/"):
+        if part not in (b"", b"."):
+            if not isinstance(at, h5py.Group) or _leads_out(at, part, hops - 1):
+                return isinstance(at, h5py.Group)
+            at = at.get(part)
+    return False
+
+
+def _require_own_values(data: h5py.Dataset) -> None:
+    """Raises OSError where the values lie in other files, or are more than the file can hold."""
+    if data.is_virtual or data.external:
+        raise OSError(f"{data.name} has its values in other files")
+    there, said = data.file.id.get_filesize(), (data.size or 0) * data.dtype.itemsize
+    rows = len(data) if data.shape else 1
+    if rows > there or said > rows * _LARGEST_ROW or said > max(1 << 30, _PACKED * there):
+        raise OSError(f"{data.name} says that it is of shape {data.shape}, in a file of {there:,} bytes")
+
+
+def require_readable(data: h5py.Dataset) -> None:
+    """Load what the data set is packed with.
+
+    Raises UserError that names it where it is not installed, and OSError, for `reading`, where the values are not in
+    the file.
+    """
+    _require_own_values(data)
     packed = data.id.get_create_plist()
     for place in range(packed.get_nfilters()):
         number, _, _, name = packed.get_filter(place)
@@ -218,7 +267,7 @@ def layout_problems(
     if missing:
         return [f"no data set {', '.join(map(repr, missing))}, {expected}"]
     for table in data.values():
-        require_filters(table)
+        require_readable(table)
     problems = [problem for name, table in tables.items() if (problem := table.problem(name, data[name]))]
     if problems:
         return problems

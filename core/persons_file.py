@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from core.command import UserError
-from core.hdf5 import READ_ERRORS, open_hdf5, reading, refusal, require_filters
+from core.hdf5 import READ_ERRORS, open_hdf5, reading, refusal, require_readable
 
 
 class _Rows(NamedTuple):
@@ -89,7 +89,7 @@ class PersonsFile:
             self._file = open_hdf5(self.path, damaged=self.damaged, rdcc_nbytes=0, rdcc_nslots=1)
             self._owner = os.getpid()
         table = self._file[person][name]
-        require_filters(table)
+        require_readable(table)
         return table
 
     def _be_mine(self) -> None:

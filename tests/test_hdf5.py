@@ -21,7 +21,7 @@ from core.hdf5 import (
     read_attribute,
     read_attributes,
     refusal,
-    require_filters,
+    require_readable,
 )
 from core.person_parts import PersonParts, is_whole, part_file, write_whole
 from dataset import GazeDataset, knows_gaze, list_persons, load_person_split
@@ -223,7 +223,7 @@ def test_filters_of_hdf5plugin_are_known_once_it_is_installed(
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)  # so that it is forgotten at the end
     del sys.modules["hdf5plugin"]
     with h5py.File(path) as file:
-        require_filters(file["00001/pixels"])
+        require_readable(file["00001/pixels"])
 
 
 # What HDF5 reads for ever

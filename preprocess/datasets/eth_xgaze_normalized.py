@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
-from core.hdf5 import DamagedFile, open_hdf5, reading, require_filters
+from core.hdf5 import DamagedFile, open_hdf5, reading, require_readable
 from preprocess.face_model import XGAZE_TILT, FaceModel, make_pose
 from preprocess.face_patches import MAX_GAZE, LeftOut, Sample
 from preprocess.normalization import (
@@ -135,7 +135,7 @@ def _read_patches(path: Path, every: int, cameras: tuple[int, ...]) -> Iterator[
     try:
         with open_hdf5(path) as file, reading(path):
             labels, patches = read_labels(file), file["face_patch"]
-            require_filters(patches)
+            require_readable(patches)
             for row in choose_rows(labels, every, cameras):
                 yield row, cv2.cvtColor(patches[row], cv2.COLOR_BGR2RGB), labels.gaze[row], labels.head[row]
     except DamagedFile as error:

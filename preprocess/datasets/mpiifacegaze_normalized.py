@@ -21,7 +21,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
-from core.hdf5 import DamagedFile, open_hdf5, reading, require_filters
+from core.hdf5 import DamagedFile, open_hdf5, reading, require_readable
 from preprocess.conversion import Conversion
 from preprocess.face_model import GENERIC, FaceModel, make_pose
 from preprocess.face_patches import MAX_GAZE, FaceCutter, LeftOut, Sample, cutter_from
@@ -107,7 +107,7 @@ def _read_patches(path: Path, count: int, every: int) -> Iterator[tuple[int, nda
     """(row, patch (S, S, 3) uint8 RGB) of each Nth row."""
     try:
         with open_hdf5(path) as file, reading(path):
-            require_filters(file["Data/data"])
+            require_readable(file["Data/data"])
             for start in range(0, count, ROWS * every):
                 rows = range(start, min(start + ROWS * every, count), every)
                 block = file["Data/data"][rows.start : rows.stop : every]

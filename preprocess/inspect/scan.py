@@ -154,7 +154,7 @@ def scan_file(path: str | Path, per_person: int | None = None, progress: bool = 
 
 
 def _scan_person(group: h5py.Group, is_aligned: bool, per_person: int | None) -> _Person:
-    given = group["labels"][()].astype(np.float64)[:, :8]
+    given = group["labels"][:, :8].astype(np.float64)
     labels = np.full((len(given), 8), np.nan)
     labels[:, : given.shape[1]] = given
     count = len(labels)
