@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.command import UserError
 from core.disk import said_where_full
 from core.files import atomic_write
+from core.pickles import Excessive, require_harmless
 from core.torch_files import is_damaged
 
 
@@ -96,6 +97,7 @@ def read_torch_file(path: str | Path) -> object:
     if is_damaged(path):
         raise DamagedWeights(f"{path}: {_DAMAGED}")
     try:
+        require_harmless(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -105,16 +107,9 @@ def read_torch_file(path: str | Path) -> object:
                 "when loaded. It was not loaded; save its state_dict alone and try again."
             ) from error
         raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-    ) as error:
+    except Excessive as error:
+        raise UserError(str(path), f"was not loaded, for {error}", remedy="Weights need no such thing.") from error
+    except Exception as error:  # of what anybody may have written: PyTorch's readers raise what comes
         raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
 
 
@@ -197,7 +192,7 @@ def load_state(module: nn.Module, state: object, where: str, remedy: str) -> Non
 
     state: what `named_tensors` finds in it is loaded.  where: names the file (and entry) in the error.  remedy: what
     the user can do.
-    Raises UserError that lists missing, unexpected and differently shaped entries.
+    Raises UserError that lists missing, unexpected and differently shaped entries, and those with NaN or infinity.
     """
     found, wanted = named_tensors(state), module.state_dict()
     if not found and wanted:
@@ -211,6 +206,7 @@ def load_state(module: nn.Module, state: object, where: str, remedy: str) -> Non
         "missing": sorted(wanted.keys() - found.keys()),
         "unexpected": sorted(found.keys() - wanted.keys()),
         "of another shape": sorted(shapes),
+        "not finite": sorted(key for key in wanted.keys() & found.keys() if not torch.isfinite(found[key]).all()),
     }
     if any(problems.values()):
         parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]

@@ -64,7 +64,10 @@ def read_attributes(file: h5py.Group) -> dict[str, Any]:
     An array of one element counts as that; what is nothing of the kind becomes the text that Python shows of it.
     """
     with reading(file.file.filename, "its attributes cannot be read"):
-        return {name: _plain_attribute(file, name) for name in file.attrs}
+        names = list(file.attrs)
+        if odd := [name for name in names if not isinstance(name, str)]:
+            raise OSError(f"the name {odd[0]!r} is no UTF-8")
+        return {name: _plain_attribute(file, name) for name in names}
 
 
 def read_attribute(file: h5py.Group, name: str, unsaid: Any = None) -> Any:
@@ -82,7 +85,9 @@ def _plain_attribute(file: h5py.Group, name: str) -> str | bool | int | float:
         value = value.item()
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return value if isinstance(value, str | bool | int | float) else " ".join(repr(value).split())
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode(errors="replace")  # bytes that are no text
+    return value if isinstance(value, bool | int | float) else " ".join(repr(value).split())
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ there is no face; it raises FileNotFoundError where a file is missing, and BadLa
 landmarks are the 478 of FaceMesh, of which `to_68` takes what corresponds.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
-from core.files import read_text
+from core.files import parse_json, read_text
 
 Source = Callable[[ndarray, str], ndarray | None]
 SUFFIXES = (".npy", ".json", ".csv")
@@ -76,7 +75,9 @@ def read_landmarks(path: str | Path) -> ndarray | None:
     path = Path(path)
     try:
         points = _read_points(path)
-    except (ValueError, TypeError, KeyError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # anybody's numbers and headers: NumPy's readers raise what comes
         raise BadLandmarks(
             f"{path}: cannot be read as landmarks ({error}). Expected 68 pairs x, y in pixels."
         ) from error
@@ -98,7 +99,7 @@ def _read_points(path: Path) -> ndarray:
         return np.asarray(np.load(path, allow_pickle=False), np.float64)
     text = read_text(path)
     if path.suffix == ".json":
-        value = json.loads(text)
+        value = parse_json(text)
         value = value["landmarks"] if isinstance(value, dict) else value
         return np.array([] if value is None else value, np.float64)
     rows = [line.split(",") for line in text.splitlines() if line.strip()]

@@ -19,6 +19,7 @@ LEVEL_0 = {
     "core.config_types",
     "core.disk",
     "core.facts",
+    "core.pickles",
     "core.figures",
     "core.files",
     "core.hdf5",

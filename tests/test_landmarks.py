@@ -277,6 +277,9 @@ def test_a_file_can_say_that_there_is_no_face(tmp_path: Path, name: str, text: s
     assert read_landmarks(tmp_path / name) is None
 
 
+HEADER = "\x93NUMPY\1\0\x76\0{:<117}\n"  # 118 bytes of header, in Latin 1
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -287,10 +290,19 @@ def test_a_file_can_say_that_there_is_no_face(tmp_path: Path, name: str, text: s
         ("a.csv", "0.5,0.4\n" * 68, "parts of the image's size; expected pixels"),
         ("a.csv", "inf,4\n" * 68, "infinite"),
         ("a.npy", "no numpy", "cannot be read as landmarks"),
+        ("a.npy", "PK\3\4no archive", "cannot be read as landmarks"),
+        ("a.npy", "\x93NUMPY", "cannot be read as landmarks"),
+        ("a.npy", HEADER.format("(" * 50), "cannot be read as landmarks"),
+        ("a.npy", HEADER.format("{'descr': '<f8', 'fortran_order': False, 'shape': (10**9,)}"), "cannot be read"),
+        ("a.npy", HEADER.format("{'descr': '<f8', 'fortran_order': False, 'shape': (9000000000000, 2)}"), "cannot be"),
+        ("a.json", "[" * 100_000, "cannot be read as landmarks.*nested too deep"),
+        ("a.json", "[[1" + "0" * 400 + ", 2]]", "cannot be read as landmarks"),
+        ("a.json", "[[1" + "0" * 5000 + ", 2]]", "cannot be read as landmarks"),
+        ("a.json", "[[1e400, 2]]", "expected"),
     ],
 )
 def test_a_damaged_file_of_landmarks_is_named(tmp_path: Path, name: str, text: str, message: str):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(BadLandmarks, match=f"{name}: .*{message}"):
         read_landmarks(tmp_path / name)
 

@@ -98,6 +98,13 @@ def test_names_are_those_that_the_modules_gave() -> None:
     assert named_tensors([one]) == {}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+    state = torch.nn.Linear(2, 2).state_dict() | {"bias": torch.tensor([0.0, value])}
+    with pytest.raises(UserError, match=r"^x.pt: does not fit this model: 1 not finite \(bias\)"):
+        load_state(torch.nn.Linear(2, 2), state, "x.pt", "Train it anew.")
+
+
 def test_two_entries_of_one_name_are_refused() -> None:
     layer = torch.nn.Linear(2, 2)
     state = layer.state_dict() | {"module.bias": torch.zeros(2)}
