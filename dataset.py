@@ -215,6 +215,8 @@ class GazeDataset(PersonImages):
 
     def _load_labels(self, person: int) -> np.ndarray:
         labels = self.file.rows(self.person_ids[person], "labels")[:, :4]
+        with np.errstate(over="ignore"):
+            labels = labels.astype(np.float32)
         self._require(person, "labels that are not finite", ~np.isfinite(labels).all(axis=1))
         return labels
 

@@ -4,20 +4,46 @@ import contextlib
 import re
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 DONE, FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130  # exit codes
 # In PyTorch's RuntimeErrors: no memory on a GPU, none on a CPU, a loader process that was killed.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: control, direction, half letters, further ends of lines
 _OF_THE_MACHINE = ("out of memory", "can't allocate memory", "DataLoader worker")
+
+
+_LINES, _LETTERS = 24, 800  # of a message: a screen
+
+
+def printable(text: str) -> str:
+    """The text with escapes in place of what steers a terminal or is not seen, but for the ends of lines."""
+    return "".join(
+        letter if letter == "\n" or unicodedata.category(letter) not in _UNSEEN else ascii(letter)[1:-1]
+        for letter in text
+    )
+
+
+def one_screen(text: str) -> str:
+    """`printable`, and without the middle of what is too long: the beginning says where, the end what to do."""
+    lines = [line if len(line) <= _LETTERS else _without_middle(line) for line in text.split("\n")]
+    if left_out := max(0, len(lines) - _LINES):
+        lines[_LINES - 2 : -1] = [f"... and {left_out + 1:,} more lines"]
+    return printable("\n".join(lines))
+
+
+def _without_middle(line: str) -> str:
+    return f"{line[: _LETTERS // 2]} [... {len(line) - _LETTERS:,} letters ...] {line[-_LETTERS // 2 :]}"
 
 
 class UserError(ValueError):
     """What the user can mend: where it is, what was found there, what was expected, and what to do.
 
     where: the file, setting or flag.  The text is 'where: found, expected so. Remedy'; given alone, `where` is all
-    of it. Whatever else is raised is a mistake of this program, and shows its traceback.
+    of it. It quotes what files say, so it is cut to `one_screen`. Whatever else is raised is a mistake of this program,
+    and shows its traceback.
     """
 
     def __init__(self, where: str, found: str = "", expected: str = "", remedy: str = "") -> None:
@@ -26,7 +52,7 @@ class UserError(ValueError):
             text += ("" if text.endswith((".", "\n")) else ".") + f" {remedy}"
         elif found and not text.endswith("."):
             text += "."
-        super().__init__(text)  # one argument: so it survives pickling, and PyTorch's loader processes
+        super().__init__(one_screen(text))  # one argument: so it survives pickling, and PyTorch's loader processes
 
 
 class Run(Protocol):
@@ -100,7 +126,7 @@ def is_foreseen(error: BaseException) -> bool:
 
 def _report(run: Run, error: Exception) -> None:
     """One sentence on the error stream, and the traceback in error.txt; there, too, if it was not foreseen."""
-    details, notes = traceback.format_exc(), []
+    details, notes = printable(traceback.format_exc()), []
     with contextlib.suppress(OSError):  # a full disk must not hide the first error
         if whereabouts := run.whereabouts():
             notes.append(whereabouts)
@@ -115,9 +141,9 @@ def _report(run: Run, error: Exception) -> None:
 def sentence(error: BaseException) -> str:
     """The message without the traceback that a loader process puts before it."""
     text = str(error) or type(error).__name__
-    if "Original Traceback" not in text:
-        return text
-    return re.sub(r"^core\.\w+\.\w+: ", "", text.strip().splitlines()[-1])
+    if "Original Traceback" in text:
+        text = re.sub(r"^core\.\w+\.\w+: ", "", text.strip().splitlines()[-1])
+    return one_screen(text)
 
 
 def use_any_terminal() -> None:

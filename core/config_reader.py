@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from core.files import read_text
 
 _DERIVED = {"lr": "lr is derived: batch_size x base_learning_rate; set base_learning_rate."}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+_SHOWN, _LONGEST = 50, 200  # problems and letters of a name from which on no nearest is looked for
 _LIMIT_NAMES = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -104,7 +106,8 @@ class _Given:
     def refuse(self, name: str, path: str = "") -> None:
         """Report a file's key, or a flag if there is no path, that does not exist; name the nearest."""
         key = name.lstrip("-").replace("-", "_")
-        near = difflib.get_close_matches(key, Config.model_fields, 1)
+        is_shown = len(self.problems) < _SHOWN and len(key) < _LONGEST
+        near = difflib.get_close_matches(key, Config.model_fields, 1) if is_shown else []  # each takes a millisecond
         self.unusable.update(near)
         where, spell, shown = (f"{path}: ", repr, repr(name)) if path else ("", flag_of, name)
         hint = f"did you mean {spell(near[0])}?" if near else "--help lists them all."
@@ -139,8 +142,8 @@ def _read_file(path: str, given: _Given) -> None:
 
 def _unique(pairs: list[tuple[str, Any]], path: str, given: _Given) -> dict[str, Any]:
     content = dict(pairs)
-    names = [name for name, _ in pairs]
-    twice = [name for name in content if names.count(name) > 1]
+    times = Counter(name for name, _ in pairs)
+    twice = [name for name in content if times[name] > 1]
     given.problems += [f"{path}: {name!r} is there more than once; keep one." for name in twice]
     return content
 

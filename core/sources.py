@@ -13,6 +13,7 @@ from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
+from core.sense import require_pairs, require_sense
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
@@ -151,6 +152,7 @@ def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedData
     name = {"both": "real and redirected", "real": "real of redirected", "redirected": "redirected"}[use]
     dataset = RedirectedDataset(path, use, image_size=config.image_size, name=f"gc/train, {name}")
     say(f"{dataset.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path}.")
+    require_sense(dataset)
     return dataset
 
 
@@ -278,6 +280,7 @@ def _say_what_is_in(config: Config, source: Source, dataset: GazeDataset) -> Non
             say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
     order = "BGR" if dataset.is_bgr else "RGB"
     say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {dataset.path} ({order}).")
+    require_sense(dataset)
 
 
 def _require_gaze(config: Config, source: Source, faces: bool) -> None:
@@ -327,7 +330,11 @@ def _is_of(split: Path, data: Path) -> bool:
 def build_batches(
     config: Config, dataset: PersonImages, start_step: int, device: torch.device
 ) -> torch.utils.data.DataLoader:
-    """Training pairs from `start_step` on, the same for any number of workers."""
+    """Training pairs from `start_step` on, the same for any number of workers.
+
+    Raises UserError where there is no pair, or no batch of them.
+    """
+    require_pairs(dataset)
     candidates = (
         labeled_subset(len(dataset), config.num_labeled_samples, config.seed) if config.semi_supervised else None
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from core.command import printable
 from core.disk import said_where_full
 from core.files import read_text, write_text
 
@@ -64,8 +65,8 @@ def progress_bar(
 
 
 def say(message: str) -> None:
-    """One line to the console that does not tear a progress bar."""
-    tqdm.write(message)
+    """One line to the console that does not tear a progress bar; what steers a terminal becomes escapes."""
+    tqdm.write(printable(message))
 
 
 def _forget_after(path: Path, start: int) -> None:

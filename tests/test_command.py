@@ -13,6 +13,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from core.command import UserError, run_command
+from core.tracking import say
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -128,3 +129,17 @@ def test_ctrl_c_in_a_slow_import_is_answered_without_a_traceback(words: list[str
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and b"Traceback" not in error
+
+
+def test_a_message_quotes_no_escapes_and_fits_onto_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "\x1b[2Jgone\r\x9b\u202e\0\n" + "person " * 9_000 + "\n" * 9_000 + "Remove it."
+    for error in (UserError("a.h5", said), OSError(said)):
+        assert run_command(preparing(error)) == 2
+        assert run_command(lambda error=error: FailingRun(tmp_path, error)) == 1
+        text = capsys.readouterr().err
+        assert "\\x1b[2Jgone\\r\\x9b\\u202e\\x00\n" in text and "more lines\nRemove it." in text
+        assert len(text) < 2 * 2_000 and text.count("\n") < 2 * 26 and text.replace("\n", "").isprintable()
+        assert (tmp_path / "error.txt").read_text().replace("\n", "").isprintable()
+    say("person \x1b[2J")
+    assert capsys.readouterr().out == "person \\x1b[2J\n"
+    assert str(UserError("写真 é.jpg", "ok")) == "写真 é.jpg: ok."
