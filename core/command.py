@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 def one_screen(text: str) -> str:
     """`printable`, and without the middle of what is too long: the beginning says where, the end what to do."""
-    lines = [line if len(line) <= _LETTERS else _without_middle(line) for line in text.split("\n")]
+    lines = [line if len(line) <= _LETTERS else _without_middle(line) for line in text.rstrip("\n").split("\n")]
     if left_out := max(0, len(lines) - _LINES):
         lines[_LINES - 2 : -1] = [f"... and {left_out + 1:,} more lines"]
     return printable("\n".join(lines))
