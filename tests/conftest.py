@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+import core  # noqa: F401  before torch is loaded, see there
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: two threads each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

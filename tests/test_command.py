@@ -143,3 +143,13 @@ def test_a_message_quotes_no_escapes_and_fits_onto_a_screen(tmp_path: Path, caps
     say("person \x1b[2J")
     assert capsys.readouterr().out == "person \\x1b[2J\n"
     assert str(UserError("写真 é.jpg", "ok")) == "写真 é.jpg: ok."
+
+
+@pytest.mark.parametrize(("given", "spins"), [({}, "2000"), ({"OMP_WAIT_POLICY": "active"}, "None")])
+def test_every_command_bounds_how_long_threads_spin_before_torch_is_loaded(given: dict[str, str], spins: str) -> None:
+    names = ("train_st_ed", "train_facenet", "redirect", "demo", "preprocess.__main__")
+    script = f"import sys, os, {', '.join(names)}; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    own = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=own | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", spins]
