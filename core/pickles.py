@@ -4,6 +4,7 @@ PyTorch's own reader of weights calls no function that a file names. But it buil
 a few thousand tuples in one another end the process, without a message, as soon as anything goes through them.
 """
 
+import io
 import pickletools
 import zipfile
 from collections.abc import Iterator
@@ -44,8 +45,9 @@ def _in_zip(file: IO[bytes]) -> Iterator[IO[bytes]]:
             if entry.filename.lower().endswith("data.pkl"):
                 if entry.file_size > _LONGEST:
                     raise Excessive(f"its {entry.filename} is of {entry.file_size:,} bytes")
+                del entry.CRC  # its sum is asked for by whoever loads it; some archives have none
                 with archive.open(entry) as stream:
-                    yield stream
+                    yield io.BytesIO(stream.read())
 
 
 def _links(stream: IO[bytes]) -> list[list[int]]:
