@@ -5,13 +5,14 @@
 The encoder, its factors and their rotation are ST-ED's. What the decoder knows is in the encoding: the source itself,
 its own conditions and embeddings (the remainder), and the rotated ones. From the top:
 
-1. `encode`        the image as ST-ED encodes it, and what the decoder needs of the source besides
+1. `encode`        the image as ST-ED encodes it, but for the gaze, and what the decoder needs of the source besides
 2. `decode_parts`  flows, shares and paint at the networks' size, enlarged to the source's own, where it is then moved
 3. `FlowDecoder`   embeddings and conditions, new and own, to a style; the style to a coarse flow: a head that turns,
                    and what a face does besides. A U-Net looks at the source and its mirror image, moved so, and gives
                    the rest: lids, the shares, the paint
 4. `EyeNet`        the same for the eyes alone, as sharply as the source has them, painted with colours of their own
-5. `turned`        how far an edit goes. It scales every change: an edit of nothing is the source to the bit, and an
+5. `GazeNet`       the gaze of the source, seen in its eyes alone, which are small at the networks' size
+6. `turned`        how far an edit goes. It scales every change: an edit of nothing is the source to the bit, and an
                    edit of the gaze alone has no coarse flow
 
 Ideas: View Synthesis by Appearance Flow (ECCV 2016), DeepWarp (ECCV 2016), First Order Motion Model (NeurIPS 2019).
@@ -25,13 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import Encoder, embedding_width
-from models.flow import EyePlaces, enlarged, eye_places, pixel_positions, rigid_flow, warp
+from models.flow import EYE_SAMPLES, EyePlaces, enlarged, eye_places, pixel_positions, rigid_flow, warp
 from models.geometry import at_least_float32
 from models.redirector import Decoded, Encoding, Factor, Redirector, flat_embeddings
 
 STYLE_WIDTH = 128
 COARSE_SIDE = 16
 SHARP_SIDE = 128  # pixels a side of the source that the eyes are looked at in
+GAZE_WIDTH = 96
 COLOURS = 8  # that an eye is painted with
 OF_EYES = ("head", "gaze")  # the factors that eyes depend on
 SMALL_TURN = 0.05  # radians; edits of far less move less than the decoder would have it
@@ -57,12 +59,15 @@ class STEDFlow(Redirector):
         self.encoder = Encoder(factors, image_size, growth, blocks, fc_width)
         self.decoder = FlowDecoder(factors, width)
         self.eyes = EyeNet(width)
+        self.gaze = GazeNet(width)
 
     def encode(self, image: Tensor) -> Encoding:
         side = self.image_size
         if image.shape[-1] % side or image.shape[-1] != image.shape[-2]:
             raise ValueError(f"image is {tuple(image.shape)}, expected a square of a multiple of {side} px.")
         encoding = self.encoder(reduced(image, side))
+        gaze = self.gaze(image, encoding.conditions["head"].detach())
+        encoding = replace(encoding, conditions={**encoding.conditions, "gaze": gaze})
         own = {f"own_{name}": value for name, value in encoding.conditions.items()}
         return replace(encoding, remainder={"image": image, "style": flat_embeddings(encoding), **own})
 
@@ -125,7 +130,7 @@ class FlowDecoder(nn.Module):
         middle, by_x, by_y = self.depth
         depth = middle - by_x * x**2 - by_y * y**2 + 4 * depth
         own, new = encoding.remainder["own_head"].detach(), encoding.conditions["head"].detach()
-        mirrored = own * torch.tensor([1.0, -1.0]).to(own)
+        mirrored = mirror_of(own)
         gate = torch.sigmoid(20 * gate + 2)
         return gate * rigid_flow(depth, own, new) + free, gate * rigid_flow(depth, mirrored, new) + mirror_free
 
@@ -202,9 +207,37 @@ class EyeNet(nn.Module):
         """Conditions, new, old and their difference, for the eyes at image left and, mirrored, at image right."""
         new = torch.cat([encoding.conditions[name] for name in OF_EYES], dim=1).detach()
         old = torch.cat([encoding.remainder[f"own_{name}"] for name in OF_EYES], dim=1).detach()
-        seen = torch.cat((new, old, 4 * (new - old)), dim=1)
-        mirrored = torch.tensor([1.0, -1.0]).to(seen).repeat(seen.shape[1] // 2)
-        return torch.cat((seen, seen * mirrored))
+        return both_sides(torch.cat((new, old, 4 * (new - old)), dim=1))
+
+
+class GazeNet(nn.Module):
+    """Gaze (B, 2) radians of a source (B, 3, S, S) with a head of a given condition (B, 2): the head's direction, and
+    what each of the eyes adds to it, as sharply as the source has them; a head turned far shows one better."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.style = nn.Sequential(nn.Linear(2, STYLE_WIDTH), nn.LeakyReLU(0.2))
+        widths = (3, width, 2 * width, 3 * width, 4 * width)
+        self.layers = nn.ModuleList([_Layer(widths[i], widths[i + 1], 2 if i else 1) for i in range(4)])
+        rows, columns = (count // 8 for count in EYE_SAMPLES)
+        self.hidden = nn.Linear(4 * width * rows * columns, GAZE_WIDTH)
+        self.out = nn.Linear(GAZE_WIDTH + 2, 3)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, source: Tensor, head: Tensor) -> Tensor:
+        sharp = reduced(source, min(source.shape[-1], SHARP_SIDE)).repeat(2, 1, 1, 1)
+        eyes = F.grid_sample(sharp, eye_places(head).grid(), padding_mode="border", align_corners=False)
+        heads = both_sides(head)
+        style = self.style(heads)
+        for layer in self.layers:
+            eyes = layer(eyes, style)
+        with torch.autocast(head.device.type, enabled=False):
+            hidden = F.leaky_relu(self.hidden(at_least_float32(eyes).flatten(1)), 0.2)
+            added, weight = self.out(torch.cat((hidden, heads), dim=1)).unflatten(0, (2, -1)).split((2, 1), dim=2)
+        left, right = added.unbind()
+        weights = torch.softmax(weight, dim=0)
+        return head + weights[0] * left + weights[1] * mirror_of(right)
 
 
 class _Layer(nn.Module):
@@ -217,6 +250,16 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         gain, bias = self.scale(style)[:, :, None, None].chunk(2, dim=1)
         return F.leaky_relu(F.instance_norm(self.conv(x)) * (1 + gain) + bias, 0.2)
+
+
+def mirror_of(conditions: Tensor) -> Tensor:
+    """(B, 2 n) pitch and yaw of the mirror image."""
+    return conditions * torch.tensor([1.0, -1.0]).to(conditions).repeat(conditions.shape[1] // 2)
+
+
+def both_sides(conditions: Tensor) -> Tensor:
+    """(2 B, 2 n): for the eyes at image left and, mirrored, at image right."""
+    return torch.cat((conditions, mirror_of(conditions)))
 
 
 def turned(encoding: Encoding, names: Sequence[str]) -> Tensor:

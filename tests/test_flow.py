@@ -116,6 +116,33 @@ def test_a_mirrored_face_gets_the_mirrored_eyes(redirector: STEDFlow) -> None:
     assert one[0].abs().max() > 1e-3
 
 
+def test_the_gaze_is_the_heads_until_it_has_learned_what_eyes_add(redirector: STEDFlow) -> None:
+    encoding = encoded(redirector)
+    assert torch.equal(encoding.conditions["gaze"], encoding.conditions["head"])
+    assert torch.equal(encoding.remainder["own_gaze"], encoding.conditions["gaze"])
+
+
+def test_a_mirrored_face_has_the_mirrored_gaze(redirector: STEDFlow) -> None:
+    torch.nn.init.normal_(redirector.gaze.out.weight, std=0.1)
+    image, signs = F.interpolate(random_batch()["image_a"], size=128), torch.tensor([1.0, -1.0])
+    head = torch.tensor([[0.2, -0.5]]).repeat(4, 1)
+    with torch.no_grad():
+        one, other = redirector.gaze(image, head), redirector.gaze(image.flip(-1), head * signs)
+    assert torch.allclose(one, other * signs, atol=1e-5)
+    assert (one - head).abs().min() > 1e-4
+
+
+def test_the_gaze_is_seen_more_sharply_than_the_face(redirector: STEDFlow) -> None:
+    """What averages away at the size of the networks changes the gaze, and nothing else."""
+    torch.nn.init.normal_(redirector.gaze.out.weight, std=0.1)
+    image = F.interpolate(random_batch()["image_a"], size=2 * SIZE)
+    checks = torch.tensor([[0.3, -0.3], [-0.3, 0.3]]).repeat(SIZE, SIZE)
+    with torch.no_grad():
+        one, other = redirector.encode(image), redirector.encode(image + checks)
+    assert (one.conditions["gaze"] - other.conditions["gaze"]).abs().max() > 1e-4
+    assert torch.allclose(one.conditions["head"], other.conditions["head"], atol=1e-5)
+
+
 def test_the_networks_may_see_less_than_they_give_back() -> None:
     small = STEDFlow(st_ed_factors(8, 1, 4, 3, 4), 64, growth=2, blocks=3, fc_width=16, width=4).eval()
     images = F.interpolate(random_batch()["image_a"], size=128)
@@ -153,10 +180,10 @@ def test_untrained_a_turned_gaze_moves_no_head(redirector: STEDFlow) -> None:
 
 def test_a_gradient_reaches_every_parameter(redirector: STEDFlow) -> None:
     batch = random_batch()
-    encoding = redirector.encode(batch["image_a"])
     targets = {"gaze": torch.full((4, 2), 0.3), "head": torch.full((4, 2), -0.3)}
-    for part in (redirector.decoder.fine.out, redirector.decoder.coarse, redirector.eyes.net.out):
+    for part in (redirector.decoder.fine.out, redirector.decoder.coarse, redirector.eyes.net.out, redirector.gaze.out):
         torch.nn.init.normal_(part.weight, std=0.1)  # they start at zero and let nothing through yet
+    encoding = redirector.encode(batch["image_a"])
     decoded = redirector.decode_parts(redirector.rotate(encoding, targets))
     (decoded.image.square().mean() + sum(value.square().mean() for value in encoding.conditions.values())).backward()
     without = [name for name, p in redirector.named_parameters() if p.grad is None or not p.grad.any()]
