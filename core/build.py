@@ -150,6 +150,7 @@ def step_settings(config: Config, device: torch.device) -> StepSettings:
         gradient_clip=config.gradient_clip,
         adversarial_warmup_steps=config.discriminator_warmup_steps,
         mirror=config.mirror_augmentation,
+        vary=config.vary_pairs,
         precision=config.precision,
         seed=config.seed,
         device=device,

@@ -66,9 +66,7 @@ class Config(BaseModel):
     # Data
     gazecapture_file: str = _data(".", "GazeCapture in the ST-ED HDF5 layout: training, gc/val and gc/test")
     gazecapture_split: str = _data("gazecapture_split.json", "person split; also looked for beside the data")
-    mpiigaze_file: str = _data(
-        ".", "MPIIFaceGaze in the same layout, for evaluation; '.' leaves it out", decides="report"
-    )
+    mpiigaze_file: str = _data(".", "MPIIFaceGaze in the same layout, for evaluation; '.': none", decides="report")
     columbia_file: str = _data(".", "Columbia in the same layout, for evaluation; '.' leaves it out", decides="report")
     eyediap_file: str = _data(".", "EYEDIAP in the same layout, for evaluation; '.' leaves it out", decides="report")
     gazecapture_is_bgr: bool | None = _data(None, "blue first; null: the file's color_order, else RGB")
@@ -78,6 +76,9 @@ class Config(BaseModel):
     image_size: Literal[64, 128, 256] = _data(128, "side of the square images, pixels")
     mirror_augmentation: bool = _data(
         False, "mirror half of the training pairs and their yaw labels", of=PATCHES, commands=REDIRECT
+    )
+    vary_pairs: bool = _data(
+        False, "vary colours, light, sharpness, framing of both images of a pair alike", of=PATCHES, commands=REDIRECT
     )
     pairs_within_group: float = _data(
         0.0, "share of the training pairs drawn within a group, so that they share light; needs a file with groups",

@@ -111,6 +111,8 @@ def contradictions(config: Config, unusable: Collection[str] = ()) -> list[tuple
          "re-encodes images, through which redirtrans-gan's frozen encoder does not train; set coeff_disentangle_* 0."),
         ("mirror_augmentation", "redirector", c.mirror_augmentation and is_gan,
          "is true, but redirtrans-gan trains on cached codes, which cannot be mirrored; set it to false."),
+        ("vary_pairs", "redirector", c.vary_pairs and is_gan,
+         "is true, but redirtrans-gan trains on cached codes, which cannot be varied; set it to false."),
         ("store_redirect_dataset", "redirector", c.store_redirect_dataset and is_gan,
          "is true, but redirtrans-gan makes aligned faces, not the patches of that data set; set it to false."),
         ("redirector", "coeff_identity_loss coeff_latent_loss coeff_delta_loss",

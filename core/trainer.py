@@ -14,6 +14,7 @@ from core.objective import MIXED, Objective
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, is_due, require_finite
 from core.tracking import Tracker, progress_bar, say
+from core.variation import varied
 from models.redirector import Redirector
 from utils import batch_to_device
 
@@ -25,7 +26,7 @@ class StepSettings:
     learning_rate: step -> rate of both optimisers.  weight_decay: Adam's L2 penalty.
     gradient_clip: the norm that an optimiser's gradients are scaled down to where theirs is larger; 0: never.
     adversarial_warmup_steps: in which the adversary's weight rises from 0.
-    mirror: turn half of the pairs left to right.  precision: of the networks.
+    mirror: turn half of the pairs left to right.  vary: see `core.variation`.  precision: of the networks.
     Source of the schedule: ST-ED, supplementary.
     """
 
@@ -34,6 +35,7 @@ class StepSettings:
     adversarial_warmup_steps: int
     gradient_clip: float = 0.0
     mirror: bool = False
+    vary: bool = False
     precision: str = "float32"
     seed: int = 0
     device: torch.device = torch.device("cpu")
@@ -158,6 +160,8 @@ class RedirectionTrainer:
         size = len(batch["image_a"])
         if settings.mirror:
             batch = mirrored(batch, self._coins(step, 1, size, stream=1)[0])
+        if settings.vary:
+            batch = varied(batch, step_generator(settings.seed, step, stream=2))
         with autocast(settings.device, settings.precision):
             mask = self.mixing_mask(step, size) if objective.has(*MIXED) else {}
             terms, redirected = objective.terms(self.redirector, batch, mask)

@@ -49,6 +49,7 @@ PUBLISHED_DEFAULTS: dict[str, Any] = {
 NEW_DEFAULTS: dict[str, Any] = {
     "image_size": 128, "gazecapture_split": "gazecapture_split.json", "gazecapture_is_bgr": None,
     "mpiigaze_is_bgr": None, "columbia_is_bgr": None, "eyediap_is_bgr": None, "mirror_augmentation": False,
+    "vary_pairs": False,
     "synthetic_data": False, "synthetic_persons": 48, "synthetic_samples": 150, "synthetic_variation": "calm",
     "synthetic_look": "drawn", "synthetic_group_size": None, "synthetic_framing": "", "synthetic_still_heads": 0.0,
     "pairs_within_group": 0.0, "eval_pairs_within_group": False,
@@ -203,7 +204,7 @@ def test_a_redirector_ignores_what_is_of_others() -> None:
     st_ed, flow, redirtrans, gan = (ignored_by(name) for name in names)
     assert st_ed - redirtrans == {"projector_width", "deprojector_width"} and redirtrans < st_ed
     assert {"e4e_weights", "face_size", "pair_num_steps", "coeff_latent_loss"} <= redirtrans
-    assert {"growth_rate", "discriminator_width", "carry_colour", "mirror_augmentation"} <= gan
+    assert {"growth_rate", "discriminator_width", "carry_colour", "mirror_augmentation", "vary_pairs"} <= gan
     parts = {"flow_size", "flow_width", "coeff_warp_loss", "coeff_paint_loss", "coeff_mask_loss", "coeff_flow_loss"}
     assert gan & redirtrans == st_ed - flow == parts
     assert flow - st_ed == {"carry_colour", "output_init_gain"}
