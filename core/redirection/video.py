@@ -30,7 +30,7 @@ from models.redirector import Encoding
 from preprocess.face_patches import LeftOut
 
 OF_THE_FILE = {"encoder", "major_brand", "minor_version", "compatible_brands"}  # metadata that a writer gives anew
-CUTOFF, BETA = 1.0, 3.0  # of gaze and head as the redirector sees them, radians
+CUTOFF, BETA = 0.1, 2.0  # of gaze and head as the redirector sees them, radians
 
 
 @dataclass
