@@ -163,7 +163,7 @@ _PATH_ROOMS = ("pathlib", "pathlib._local")
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (argparse.Namespace, "argparse.Namespace"),
     (_dict, "collections.defaultdict"),
-    *((kind, f"builtins.{kind.__name__}") for kind in (list, dict, int, float)),  # what such a dictionary is of
+    *((_dict, f"builtins.{kind}") for kind in ("list", "dict", "int", "float")),  # what such a dictionary is of
     *((PurePosixPath, f"{room}.{name}") for room in _PATH_ROOMS for name in ("PosixPath", "PurePosixPath")),
     *((PureWindowsPath, f"{room}.{name}") for room in _PATH_ROOMS for name in ("WindowsPath", "PureWindowsPath")),
     (_DType, "numpy.dtype"),
@@ -197,16 +197,17 @@ def load_state(module: nn.Module, state: object, where: str, remedy: str) -> Non
     found, wanted = named_tensors(state), module.state_dict()
     if not found and wanted:
         raise UserError(f"{where}: expected a dictionary of tensors, found {type(state).__name__}. {remedy}")
+    same = wanted.keys() & found.keys()
     shapes = [
         f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & found.keys()
+        for key in same
         if found[key].shape != wanted[key].shape
     ]
     problems = {
         "missing": sorted(wanted.keys() - found.keys()),
         "unexpected": sorted(found.keys() - wanted.keys()),
         "of another shape": sorted(shapes),
-        "not finite": sorted(key for key in wanted.keys() & found.keys() if not torch.isfinite(found[key]).all()),
+        "not finite": [] if shapes else sorted(key for key in same if not torch.isfinite(found[key]).all()),
     }
     if any(problems.values()):
         parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]

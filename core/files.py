@@ -1,9 +1,11 @@
 """Files: written whole or not at all, text in UTF-8 whatever the locale. Imports no torch."""
 
 import codecs
+import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from urllib.parse import quote
 from core.command import UserError
 from core.disk import said_where_full
 
+MOST_BYTES = 1 << 29  # of a file that is read at once: a photograph of 100 megapixels, unpacked, is of 300 MB
+_MOST_JSON = 1 << 25  # letters; in memory they may become twenty times as much
 _LONGEST = 100  # letters of a name; with what is added, a disk takes 255 bytes
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -64,12 +68,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def read_text(path: Path, errors: str = "backslashreplace") -> str:
+def require_file(path: Path, most: int = sys.maxsize) -> None:
+    """Before a file is opened that anybody may have named.
+
+    Raises OSError where there is none, where it is a pipe or device, which may never end, or of more than `most` bytes.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode) and path.parent != Path("/dev/fd"):  # where a shell puts its own pipes
+        raise OSError(errno.EINVAL, "is no file, but a folder, pipe or device", str(path))
+    if about.st_size > most:
+        raise OSError(errno.EFBIG, f"is of {about.st_size:,} bytes, and {most:,} are read at most", str(path))
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """A whole file. Raises OSError where it cannot be read, is no file, or is larger than `most`."""
+    require_file(path, most)
+    return path.read_bytes()
+
+
+def read_text(path: Path, errors: str = "backslashreplace", most: int = MOST_BYTES) -> str:
     """A text file in UTF-8, or in whatever its byte-order mark says; undecodable bytes as backslash escapes.
 
-    Raises OSError where it cannot be read; with errors="strict" UnicodeDecodeError for undecodable bytes.
+    Raises OSError as `read_bytes` does; with errors="strict" UnicodeDecodeError for undecodable bytes.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, most)
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
     return content.decode(encoding, errors).replace("\r\n", "\n")
 
@@ -88,7 +110,9 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What JSON says. Raises ValueError where it is none, or nested deeper than Python can read."""
+    """What JSON says. Raises ValueError where it is none, too long, or nested deeper than Python can read."""
+    if len(text) > _MOST_JSON:
+        raise ValueError(f"{len(text):,} letters long, and {_MOST_JSON:,} are read at most")
     try:
         return json.loads(text)
     except RecursionError as error:

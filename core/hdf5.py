@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from core.command import UserError
+from core.files import require_file
 
 # What h5py, and the few lines that read its bytes, raise for what they cannot read.
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error)
@@ -39,6 +40,7 @@ def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGE
     """
     path = Path(path)
     try:
+        require_file(path)
         file = h5py.File(path, "r", **options)
     except READ_ERRORS as error:
         raise refusal(path, error, "cannot be read as HDF5", missing=missing, damaged=damaged) from error
@@ -113,6 +115,8 @@ def refusal(
         return UserError(str(path), "no such file", remedy=missing)
     if path.is_dir():
         return UserError(str(path), "is a folder", "an HDF5 file")
+    if path.exists() and not path.is_file():
+        return UserError(str(path), "is a pipe or device", "an HDF5 file")
     if "unable to lock file" in text and code not in (errno.EAGAIN, errno.EACCES):
         reason = f"its file system has no locks ({os.strerror(code or errno.ENOLCK)})"
         remedy = f"Set HDF5_USE_FILE_LOCKING=FALSE in the environment {AGAIN}"

@@ -1,20 +1,29 @@
 """What a pickle would make, found without making anything: by walking its opcodes. Imports no torch.
 
 PyTorch's own reader of weights calls no function that a file names. But it builds whatever nesting a file asks for, and
-a few thousand tuples in one another end the process, without a message, as soon as anything goes through them.
+a few thousand tuples in one another end the process, without a message, as soon as anything goes through them; and it
+copies a value as often as a file asks for.
 """
 
 import io
+import itertools
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 DEEPEST = 200  # values in one another; a run's checkpoint has about 15
-MOST = 400_000  # opcodes; a tensor takes about 25
+MOST = 150_000  # opcodes of all pickles of a file; a tensor takes about 25, with its two of Adam about 80
 _PICKLES = 5  # that a file of PyTorch's older format begins with: magic number, protocol, machine, content, storages
 _LONGEST = 1 << 26  # bytes of a pickle in a zip archive
+_SPARE = 1 << 26  # bytes; PyTorch stores, and packs nothing, but somebody else may
+_SPARE_TIMES = 4
+_ENTRIES = 100_000  # of an archive: a tensor each
+_PLAIN = 1000  # letters, up to which a text is as small as a number
+_AGAIN = 30_000_000  # letters and values that are taken from the memo, all together: what is called may copy them
+_ALLOCATES = "bytearray"  # PyTorch calls it with whatever number a file says
 _GROWING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 _SILENT = {"PROTO", "FRAME", "STOP"}
 _PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
@@ -32,50 +41,86 @@ def require_harmless(path: Path) -> None:
     Raises Excessive where one is too long, too deep or circular, and whatever comes (ValueError, IndexError, KeyError,
     BadZipFile, ...) where it is damaged.
     """
+    steps = itertools.count()
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\3\4"
         file.seek(0)
         for stream in _in_zip(file) if is_zip else (file for _ in range(_PICKLES)):
-            _require_shallow(_links(stream))
+            _require_small(_walk(stream, steps))
+
+
+def require_stored(archive: zipfile.ZipFile) -> None:
+    """Before an archive's entries are read. Raises Excessive where they are of far more bytes than the file."""
+    assert archive.fp is not None
+    entries, size = archive.infolist(), archive.fp.seek(0, 2)
+    if len(entries) > _ENTRIES:
+        raise Excessive(f"it has {len(entries):,} entries")
+    if (said := sum(entry.file_size for entry in entries)) > _SPARE_TIMES * size + _SPARE:
+        raise Excessive(f"its {size:,} bytes say that they are {said:,}")
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise Excessive("it is packed in a way that PyTorch does not know")
 
 
 def _in_zip(file: IO[bytes]) -> Iterator[IO[bytes]]:
     with zipfile.ZipFile(file) as archive:
+        require_stored(archive)
         for entry in archive.infolist():
             if entry.filename.lower().endswith("data.pkl"):
                 if entry.file_size > _LONGEST:
                     raise Excessive(f"its {entry.filename} is of {entry.file_size:,} bytes")
-                del entry.CRC  # its sum is asked for by whoever loads it; some archives have none
-                with archive.open(entry) as stream:
-                    yield io.BytesIO(stream.read())
+                del entry.CRC  # `is_damaged` looks at it; there is none where PyTorch was told to leave it out
+                yield io.BytesIO(archive.open(entry).read())
 
 
-def _links(stream: IO[bytes]) -> list[list[int]]:
-    """One pickle: of each value, by number, the numbers of those that are in it. 0 stands for all plain ones."""
-    links, stack, marks, memo = [list[int]()], list[int](), list[int](), dict[Any, int]()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+@dataclass
+class _Made:
+    """What a pickle makes: of each value, by number, the numbers of those that are in it, and its own size.
+
+    0 stands for all small plain ones.  again: those taken from the memo.
+    """
+
+    links: list[list[int]] = field(default_factory=lambda: [[]])
+    sizes: list[int] = field(default_factory=lambda: [1])
+    again: list[int] = field(default_factory=list)
+
+    def add(self, inside: list[int], size: int = 1) -> int:
+        self.links.append(inside)
+        self.sizes.append(size)
+        return len(self.links) - 1
+
+
+def _walk(stream: IO[bytes], steps: Iterator[int]) -> _Made:
+    """One pickle. steps: of all pickles of the file."""
+    made, stack, marks, memo = _Made(), list[int](), list[int](), dict[Any, int]()
+    for opcode, argument, _ in pickletools.genops(stream):
         name = opcode.name
-        if count > MOST:
+        if next(steps) > MOST:
             raise Excessive(f"it is made in more than {MOST:,} steps")
         if name == "MARK":
             marks.append(len(stack))
         elif name in _PUT:
             memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in _GET:
-            stack.append(memo[argument])
-        elif name == "DUP":
-            stack.append(stack[-1])
+        elif name in _GET or name == "DUP":
+            stack.append(stack[-1] if name == "DUP" else memo[argument])
+            made.again.append(stack[-1])
         elif name not in _SILENT:
             taken = _take(opcode, stack, marks) if opcode.stack_before else []
             if name in _GROWING:
-                links[taken[0]].extend(taken[1:])
+                made.links[taken[0]].extend(taken[1:])
                 stack.append(taken[0])
             elif taken or name in _CONTAINERS:
-                links.append(taken)
-                stack.extend([len(links) - 1] * len(opcode.stack_after))
+                stack.extend([made.add(taken)] * len(opcode.stack_after))
             else:
-                stack.append(0)
-    return links
+                stack.append(_plain(made, name, argument))
+    return made
+
+
+def _plain(made: _Made, name: str, argument: object) -> int:
+    """The number of a value that holds no other."""
+    if name == "GLOBAL" and str(argument).endswith(f" {_ALLOCATES}"):
+        raise Excessive(f"it makes a {_ALLOCATES}")
+    size = len(argument) if isinstance(argument, str | bytes | bytearray) else 0
+    return made.add([], size) if size > _PLAIN else 0
 
 
 def _take(opcode: pickletools.OpcodeInfo, stack: list[int], marks: list[int]) -> list[int]:
@@ -92,22 +137,31 @@ def _take(opcode: pickletools.OpcodeInfo, stack: list[int], marks: list[int]) ->
     return taken
 
 
-def _require_shallow(links: list[list[int]]) -> None:
-    """Raises Excessive where values are in one another deeper than DEEPEST, or without end."""
+def _require_small(made: _Made) -> None:
+    """Raises Excessive where values are in one another deeper than DEEPEST, or without end, or copied too often."""
+    levels = _levels(made.links)
+    if len(levels) > DEEPEST or sum(map(len, levels)) < len(made.links):
+        raise Excessive(f"its values are in one another more than {DEEPEST} deep")
+    sizes = list(made.sizes)
+    for value in (value for level in reversed(levels) for value in level):
+        sizes[value] = min(_AGAIN, sizes[value] + sum(sizes[inner] for inner in made.links[value]))
+    if sum(sizes[value] for value in made.again) > _AGAIN:
+        raise Excessive("it has the same large values made again and again")
+
+
+def _levels(links: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Values by how deep in others they are; those in a circle, and in those, are left out."""
     holders = [0] * len(links)  # how many times each is in another
     for inside in links:
         for value in inside:
             holders[value] += 1
-    level = [value for value, count in enumerate(holders) if not count]
-    depth, seen = 0, 0
-    while level:
-        depth, seen = depth + 1, seen + len(level)
+    levels = [[value for value, count in enumerate(holders) if not count]]
+    while levels[-1]:
         below = list[int]()
-        for value in level:
+        for value in levels[-1]:
             for inner in links[value]:
                 holders[inner] -= 1
                 if not holders[inner]:
                     below.append(inner)
-        level = below
-    if depth > DEEPEST or seen < len(links):
-        raise Excessive(f"its values are in one another more than {DEEPEST} deep")
+        levels.append(below)
+    return levels[:-1]

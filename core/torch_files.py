@@ -11,6 +11,7 @@ import torch
 
 from core.disk import Disk, said_where_full
 from core.files import atomic_write
+from core.pickles import require_stored
 
 
 def write_torch_file(path: Path, content: object) -> None:
@@ -58,6 +59,7 @@ def is_damaged(path: Path) -> bool:
         return not start.strip(b"\0")  # empty, or zeros, as a power cut leaves it
     try:
         with zipfile.ZipFile(path) as archive:
+            require_stored(archive)
             # Without any sums where whoever wrote it told PyTorch to leave them out.
             return any(entry.CRC for entry in archive.infolist()) and archive.testzip() is not None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, LookupError):

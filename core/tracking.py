@@ -1,6 +1,7 @@
 """Where numbers and pictures go: the console, metrics.jsonl and TensorBoard, behind one log()."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _forget_after(path: Path, start: int) -> None:
     """Drop what steps from `start` on logged, and tests at `start`, which a resumed run makes again."""
     if not path.is_file():
         return
-    kept = [line for line in read_text(path).splitlines() if _is_before(line, start)]
+    kept = [line for line in read_text(path, most=sys.maxsize).splitlines() if _is_before(line, start)]
     write_text(path, "".join(line + "\n" for line in kept))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core import facts
 from core.command import UserError
-from core.files import parse_json
+from core.files import file_sha256, parse_json
 from core.person_parts import Facts
 
 LEVELS = 3  # of folders that persons are looked for in, as in data/annotation_train/subject0000.csv
@@ -93,7 +93,7 @@ def _listing(entry: os.DirEntry) -> Iterator[str]:
 def _first_content(entry: os.DirEntry) -> str:
     """Hash of a file, or of the first that is somewhere in a folder; '' if there is none."""
     if entry.is_file():
-        return hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()
+        return file_sha256(entry.path)
     return next((content for inside in _entries(entry.path) if (content := _first_content(inside))), "")
 
 

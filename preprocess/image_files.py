@@ -1,6 +1,7 @@
 """Image files: their pixels, whether these are whole, and what EXIF says of them."""
 
 import io
+import os
 import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
+from core.files import read_bytes, require_file
 from preprocess.face_patches import LeftOut
 from preprocess.native_output import heard, say
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 BEHIND = 128  # grey level that is seen through what is transparent
 FOCAL_MM, FOCAL_35MM, ORIENTATION = 0x920A, 0xA405, 0x0112  # EXIF tags
 _EXIF = 0x8769
+_ROWS = 64
 _BROKEN = (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError)  # what Pillow raises for broken files
 _JPEG, _END = b"\xff\xd8", b"\xff\xd9"
 # What decoders print of damaged pixels that they give out all the same; what they say of colour profiles is harmless.
@@ -40,7 +43,7 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
     if ".." in PurePath(name).parts:
         return LeftOut(name, "image cannot be read", "its name leads out of the data set", damaged=True)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         return LeftOut(name, "no such image", damaged=True)
     except (OSError, ValueError) as error:  # the latter: of a name that no file can have
@@ -50,7 +53,9 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
     try:
         image, said = _decode(data)
     except cv2.error as error:  # it has limits to what a header may say
-        return LeftOut(name, "image cannot be read", f"OpenCV refuses it: {error.err}", damaged=True)
+        most = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
+        reason = f"it has more than {most} pixels" if "MAX_IMAGE" in error.err else f"OpenCV refuses it: {error.err}"
+        return LeftOut(name, "image cannot be read", reason, damaged=True)
     problem = _problem(data, image, said)
     if image is None or problem:
         return LeftOut(name, "image cannot be read", problem, damaged=True)
@@ -99,13 +104,17 @@ def _over_grey(data: bytes, image: ndarray) -> ndarray:
         rgba = None
     if rgba is None or rgba[..., 3].min() == 255:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    return np.rint(alpha * rgba[..., :3] + (1 - alpha) * BEHIND).astype(np.uint8)
+    shown = np.empty(rgba.shape[:2] + (3,), np.uint8)
+    for rows in range(0, len(rgba), _ROWS):  # of all at once, floats take ten times the image
+        alpha = rgba[rows : rows + _ROWS, :, 3:].astype(np.float32) / 255
+        shown[rows : rows + _ROWS] = np.rint(alpha * rgba[rows : rows + _ROWS, :, :3] + (1 - alpha) * BEHIND)
+    return shown
 
 
 def read_exif(path: Path, *tags: int) -> list[float]:
     """The numbers of EXIF tags; 0 where one is not said."""
     try:
+        require_file(path)
         with _open(path) as image:
             exif = image.getexif()
             inside = exif.get_ifd(_EXIF)

@@ -5,13 +5,14 @@ the middle of a person, while another is finished and another not begun, however
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ class Tree:
     """Raw data of four persons.
 
     persons: in the order of the conversion.  stops: files that the second and the third person's last samples need.
+    leased: open files, of those.
     """
 
     command: str
@@ -36,6 +38,7 @@ class Tree:
     persons: list[str]
     stops: list[Path]
     options: tuple[str, ...]
+    leased: list[int] = field(default_factory=list)
 
     def arguments(self, out: Path, workers: int) -> list[str]:
         """Of `python -m preprocess`."""
@@ -94,10 +97,14 @@ def content(folder: Path) -> dict[str, bytes | None]:
 
 
 def start_and_stop(tree: Tree, out: Path) -> subprocess.Popen:
-    """The command with two workers, which wait in the middle of the second and the third person."""
-    for stop in tree.stops:
-        stop.rename(stop.with_suffix(".kept"))
-        os.mkfifo(stop)
+    """The command with two workers, which wait in the middle of the second and the third person.
+
+    For a file that this process has leased: who opens it waits until it is given back, 45 s by default.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # that somebody waits
+    tree.leased.extend(os.open(stop, os.O_RDONLY) for stop in tree.stops)
+    for file in tree.leased:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     command = [sys.executable, "-m", "preprocess", *tree.arguments(out, workers=2)]
     out.parent.mkdir()
     said = out.with_name("said.txt")
@@ -127,9 +134,9 @@ def end(process: subprocess.Popen) -> None:
 
 
 def go_on(tree: Tree) -> None:
-    """Makes the raw data whole again."""
-    for stop in tree.stops:
-        stop.with_suffix(".kept").replace(stop)
+    """Lets the files be opened again."""
+    while tree.leased:
+        os.close(tree.leased.pop())
 
 
 def is_alive(process: int) -> bool:

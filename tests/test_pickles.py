@@ -29,14 +29,24 @@ CALL = {
     "an extension": b"\x82\x01",
 }
 MUCH = {
-    "nested tuples": b")" + b"\x85" * 390_000,
+    "nested tuples": b")" + b"\x85" * 140_000,
     "more nested tuples than are walked": b")" + b"\x85" * 2_000_000,
     "nested lists": b"]" * 10_000 + b"a" * 9_999,
     "nested dictionaries": b"}" + b"K\x01}" * 5_000 + b"s" * 5_000,
     "lists put into one another from outside": b"".join(b"]q%c" % i for i in range(250))
     + b"".join(b"h%ch%ca0" % (i, i + 1) for i in range(249)),
     "a list in itself": b"]q\x00h\x00a",
-    "half a million numbers": b"](" + b"K\x01" * (MOST + 1) + b"e",
+    "many numbers": b"](" + b"K\x01" * (MOST + 1) + b"e",
+    "a buffer of a gigabyte": b"cbuiltins\nbytearray\nJ\x00\x00\x00\x40\x85R",
+    "a large tuple copied often": b"(" + b"K\x01" * 100_000 + b"tq\0ctorch\nSize\nq\1]" + b"h\1h\0\x85Ra" * 2000,
+    "a list that grows after it was taken": b"]q\0\x85q\1ctorch\nSize\nq\2h\0("
+    + b"K\x01" * 100_000
+    + b"e]"
+    + b"h\2h\1Ra" * 2000,
+    "a long text copied often": b"X\x40\x42\x0f\0"
+    + b"a" * 1_000_000
+    + b"X\6\0\0\0latin1\x86q\0c_codecs\nencode\nq\1]"
+    + b"h\1h\0Ra" * 1000,
 }
 DAMAGED = {
     "nothing on the stack": b"a",
@@ -92,6 +102,19 @@ def test_what_trainings_save_is_far_from_the_limits(tmp_path: Path, zipped: bool
     }
     torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
     assert read_torch_file(tmp_path / "x.pt").keys() == content.keys()
+
+
+def test_the_largest_files_of_weights_are_within_the_limits(tmp_path: Path) -> None:
+    # StyleGAN2 of 1024 px with its discriminator, average and Adam's state has about 1,300 tensors, e4e and ResNet-50
+    # fewer: here three networks of 300 layers, each with Adam's state.
+    modules = [torch.nn.ModuleList(torch.nn.PReLU() for _ in range(300)) for _ in range(3)]
+    optimizers = [torch.optim.Adam(module.parameters()) for module in modules]
+    for module, optimizer in zip(modules, optimizers, strict=True):
+        sum(parameter.sum() for parameter in module.parameters()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    content = {str(i): [modules[i].state_dict(), optimizers[i].state_dict()] for i in range(3)}
+    torch.save(content, tmp_path / "x.pt")
+    assert isinstance(read_torch_file(tmp_path / "x.pt"), dict)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

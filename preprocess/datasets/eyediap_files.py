@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
-from core.files import read_text
+from core.files import read_text, require_file
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -169,6 +169,7 @@ def read_video(path: Path, every: int) -> Iterator[Frame]:
     import av  # slow to import
 
     try:
+        require_file(path)
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)

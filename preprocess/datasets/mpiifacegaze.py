@@ -14,6 +14,7 @@ Source: Zhang et al., "It's written all over your face", CVPRW 2017, and the not
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ NAME = "mpiifacegaze"
 NUM_FIELDS = 28
 GIVEN = (*EYE_CORNERS, 48, 54)  # the six landmarks of the data set, in its order
 MAX_APART = 50.0  # mm between our face centre and the annotated one: further off, it is another face
+_FEW = 1000
+_BOXES = ("cell", "struct", "object", "function", "opaque")  # what may hold anything
 MAX_OFF_SCREEN = 20.0  # mm between the annotated target and that of the point on the screen
 
 
@@ -110,7 +113,9 @@ def _load_mat(path: Path, expected: dict[str, tuple[int, ...]]) -> list[ndarray]
     if not path.is_file():
         raise DamagedPerson(f"no {path.parent.name}/{path.name}")
     try:
-        found, arrays = scipy.io.loadmat(path), []
+        # Numbers alone, and few: a file may hold much that is packed to little.
+        few = [name for name, shape, kind in scipy.io.whosmat(path) if math.prod(shape) < _FEW and kind not in _BOXES]
+        found, arrays = scipy.io.loadmat(path, variable_names=few) if few else {}, []
         for names in expected:
             name = next(name for name in names.split(" or ") if name in found)
             arrays.append(np.asarray(found[name], np.float64))
