@@ -40,6 +40,7 @@ NAME = "gazecapture"
 SPLIT_FILE = "gazecapture_split.json"
 PARTS = ("train", "val", "test")
 FOCAL = 600 / 640  # of the frame's longer side
+_LARGEST = 1e9  # of any number in the data: JSON has integers that no float holds
 MAX_ROLL = np.deg2rad(45.0)
 DEVICES = (
     *("iPhone 4S", "iPhone 5", "iPhone 5C", "iPhone 5S", "iPhone 6", "iPhone 6 Plus", "iPhone 6s", "iPhone 6s Plus"),
@@ -143,7 +144,7 @@ def _read_recording(folder: Path) -> tuple[list[str], dict[str, list], str]:
             if not isinstance(values, list) or len(values) != len(frames):
                 found = f"{len(values)} values" if isinstance(values, list) else "no list"
                 problems.append(f"{file}.json: {column} has {found}, expected {len(frames)} as in frames.json")
-            elif not all(isinstance(value, int | float) for value in values):
+            elif not all(isinstance(value, int | float) and not abs(value) > _LARGEST for value in values):
                 problems.append(f"{file}.json: {column} has values that are not numbers")
             else:
                 table[f"{file}.{column}"] = values
@@ -189,7 +190,7 @@ def read_focal_lengths(path: Path | None) -> dict[str, float]:
     try:
         found = read_json(path)
         lengths = {str(device).lower(): float(pixels) for device, pixels in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise UserError(f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).') from error
     known = {device.lower() for device in DEVICES}
     problems = [f"{device!r} is no device of the data" for device in lengths if device not in known]
