@@ -131,7 +131,7 @@ def convert(
 def _said_where_full(out: Path, sources: list[Source], storage: Storage) -> Iterator[None]:
     """Raises OSError with what is needed where there is no room; at once where that is known."""
     tables = [data for source in sources for data in source.group.values() if isinstance(data, h5py.Dataset)]
-    needed = sum((table.size or 0) * table.dtype.itemsize for table in tables)
+    needed = sum((table.size or 0) * table.id.get_type().get_size() for table in tables)  # numpy lacks some types
     try:
         if storage.compression == "none" and shutil.disk_usage(out.parent).free < needed:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -239,7 +239,12 @@ def _attributes(inputs: list[Path], found: list[dict], sources: list[Source], to
 
 def _as_stored(first: h5py.File, name: str, value: object) -> object:
     """The attribute to write: an array where the input's is one, of which `value` is but the text."""
-    stored = first.attrs[name] if name in first.attrs and name not in (*_OWN, "dataset") else value
+    if name not in first.attrs or name in (*_OWN, "dataset"):
+        return value
+    try:
+        stored = first.attrs[name]
+    except TypeError:  # of a type that numpy does not have: the text of it
+        return value
     return stored if isinstance(stored, np.ndarray | h5py.Empty) else value
 
 

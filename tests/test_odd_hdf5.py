@@ -155,3 +155,28 @@ def test_attributes_of_any_kind_give_no_traceback(path: Path, value: str) -> Non
                 read(path)
         with contextlib.suppress(UserError):
             convert([path], path.with_name("out.h5"), progress=False, overwrite=True)
+
+
+def moment(file: h5py.File) -> None:
+    h5py.h5a.create(file.id, b"when", h5py.h5t.UNIX_D32LE, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
+def moments(file: h5py.File) -> None:
+    for person in file.values():
+        h5py.h5d.create(person.id, b"when", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3,)))
+
+
+def without_elements(file: h5py.File) -> None:
+    for person in file.values():
+        person["extra"] = h5py.Empty("f4")
+
+
+@pytest.mark.parametrize("change", [moment, moments, without_elements])
+def test_what_numpy_cannot_hold_is_copied_or_told_as_text(path: Path, change: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "a") as file:
+        change(file)
+    assert convert([path], path.with_name("out.h5"), progress=False) == 6
+    with h5py.File(path.with_name("out.h5")) as file:
+        assert change is not moment or "No NumPy equivalent" in file.attrs["when"]
+        assert change is not moments or "when" in file["00001"]
+        assert change is not without_elements or file["00001/extra"].shape is None
