@@ -68,7 +68,7 @@ def _in_zip(file: IO[bytes]) -> Iterator[IO[bytes]]:
             if entry.filename.lower().endswith("data.pkl"):
                 if entry.file_size > _LONGEST:
                     raise Excessive(f"its {entry.filename} is of {entry.file_size:,} bytes")
-                del entry.CRC  # `is_damaged` looks at it; there is none where PyTorch was told to leave it out
+                del entry.CRC  # its sum is asked for by whoever loads it; some archives have none
                 yield io.BytesIO(archive.open(entry).read())
 
 
