@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import pictures
-from core import config_reader
+from core import config_reader, replay
 from utils import write_png, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +96,11 @@ def stops_when_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         raise Parsed
 
+    def stop(config_file: Path) -> int:
+        raise Parsed
+
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(replay, "replay", stop)
     monkeypatch.setattr(config_reader, "load_config", load_and_stop)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parse_and_stop)
 
