@@ -11,7 +11,7 @@ from preprocess.rechunk import convert
 from tests.fuzz import faults
 from tests.tiny import write_dataset
 
-QUICK, LONG = 8, 2000
+QUICK, LONG = 8, 100
 
 
 def look(path: Path) -> object:
