@@ -108,7 +108,7 @@ def read_torch_file(path: str | Path) -> object:
             ) from error
         raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
     except Excessive as error:
-        raise UserError(str(path), f"was not loaded, for {error}", remedy="Weights need no such thing.") from error
+        raise UserError(str(path), f"was not loaded, for {error}", remedy="Save its state_dict alone.") from error
     except Exception as error:  # of what anybody may have written: PyTorch's readers raise what comes
         raise DamagedWeights(f"{path}: {_what_it_is_instead(path)}") from error
 

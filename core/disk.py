@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, for this user, in one file
 _PAGE = 1 << 16
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of file systems that know no such thing
 
 
 class Disk(io.FileIO):
@@ -94,7 +95,8 @@ class Disk(io.FileIO):
         try:
             os.fsync(self.fileno())
         except OSError as error:
-            self.error = self.error or error
+            if error.errno not in _NO_SYNC:
+                self.error = self.error or error
 
 
 class WriteError(OSError):

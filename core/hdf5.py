@@ -154,7 +154,9 @@ def _require_own_links_of(group: h5py.Group) -> None:
         if isinstance(name, bytes) or name in ("", ".") or "/" in name:
             raise OSError(f"{name!r} in {group.name} is no name of UTF-8 without /")
         if _leads_out(group, name.encode()):
-            raise OSError(f"{name!r} in {group.name} is a link into another file, or without end")
+            raise OSError(
+                f"{name!r} in {group.name} is a link into another file, or without end; copy in what it means"
+            )
 
 
 def _leads_out(group: h5py.Group, name: bytes, hops: int = 8) -> bool:

@@ -34,11 +34,12 @@ _FAR = 1 << 30  # a byte beyond the text: on Windows nobody reads what is locked
 class Owner:
     """A folder that is this process' own until `release`, or the end of a `with`.
 
-    file: the locked one; None where this process had the folder before.  made: folders to remove if they stay empty.
+    file: the locked one; None where this process had the folder before, by `first`, which then lives as long.
+    made: folders to remove if they stay empty.
     """
 
-    def __init__(self, file: io.FileIO | None, made: Sequence[Path] = ()) -> None:
-        self.file, self.made = file, made
+    def __init__(self, file: io.FileIO | None, made: Sequence[Path] = (), first: "Owner | None" = None) -> None:
+        self.file, self.made, self.first = file, made, first
         _owners.add(self)
 
     def release(self) -> None:
@@ -110,8 +111,8 @@ def own(folder: Path, key: str = "", of: str = "") -> Owner:
             file.write(json.dumps(note).encode() + b"\n")
         return Owner(file, made)
     file.close()
-    if _is_here(first) and first.get("process") == os.getpid():
-        return Owner(None)
+    if mine := next((one for one in list(_owners) if one.file is not None and Path(one.file.name) == path), None):
+        return Owner(None, first=mine)  # not by the process' number: another container may have the same
     where = f"{key}: {folder / of}" if key else str(folder / of)
     remedy = "Wait until it is done, or stop it" + (f", or choose another {key}." if key else ".")
     if is_locked is None:

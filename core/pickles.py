@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 DEEPEST = 200  # values in one another; a run's checkpoint has about 15
-MOST = 150_000  # opcodes of all pickles of a file; a tensor takes about 25, with its two of Adam about 80
+MOST = 300_000  # opcodes of all pickles of a file; a tensor takes about 25, with its two of Adam about 80
 _PICKLES = 5  # that a file of PyTorch's older format begins with: magic number, protocol, machine, content, storages
 _LONGEST = 1 << 26  # bytes of a pickle in a zip archive
 _SPARE = 1 << 26  # bytes; PyTorch stores, and packs nothing, but somebody else may

@@ -29,6 +29,7 @@ from core.record import settings_of
 from core.resume import Start, restore, start_file
 from core.run import Measuring, Run
 from core.runtime import code_revision, require_compiler, select_device, tune_cpu
+from core.sense import require_pairs
 from core.tracking import say
 from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
 from dataset import GazeDataset, PersonImages
@@ -171,6 +172,7 @@ def _open_data(config: Config, redirector: Redirector, start: Start, device: tor
         return _Data(None, test_sets, None)
     if not config.skip_training:
         # Too few samples is found out now, not after the estimators are trained.
+        require_pairs(train_set)
         sources.build_batches(config, train_set, start.step, device)
         if config.pairs_within_group:
             sources.say_alone_in_group(train_set)

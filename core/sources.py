@@ -13,7 +13,7 @@ from core.config_default import Config, ignored_by, is_set
 from core.experiment.redirected import Generation, plan_generation
 from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
-from core.sense import require_pairs, require_sense
+from core.sense import require_sense
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
 from dataset_aligned import AlignedDataset
@@ -332,9 +332,8 @@ def build_batches(
 ) -> torch.utils.data.DataLoader:
     """Training pairs from `start_step` on, the same for any number of workers.
 
-    Raises UserError where there is no pair, or no batch of them.
+    Raises UserError where there is no batch of them.
     """
-    require_pairs(dataset)
     candidates = (
         labeled_subset(len(dataset), config.num_labeled_samples, config.seed) if config.semi_supervised else None
     )

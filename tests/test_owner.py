@@ -1,6 +1,7 @@
 """A folder has one owner: another process is refused and told who that is; what a dead one held is free."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from core import owner
 from core.command import UserError
-from core.owner import own
+from core.owner import LOCK, own
 
 ROOT = Path(__file__).resolve().parent.parent
 HOLD = (
@@ -143,3 +144,13 @@ def test_only_one_of_many_at_once_gets_it(tmp_path: Path) -> None:
     many = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     said = [process.communicate(b"\n", timeout=60)[1] for process in many]
     assert [process.returncode for process in many] == [0] * 4, said
+
+
+def test_who_asks_again_in_the_same_process_keeps_the_first_alive(tmp_path: Path) -> None:
+    first = own(tmp_path, "save_path")
+    second = own(tmp_path, "save_path")
+    assert first.file is not None and second.first is first
+    del first
+    gc.collect()
+    assert (tmp_path / LOCK).is_file()
+    second.release()
