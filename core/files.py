@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from core.command import UserError
-from core.disk import said_where_full
+from core.disk import Disk, said_where_full
 
 MOST_BYTES = 1 << 29  # of a file that is read at once: a photograph of 100 megapixels, unpacked, is of 300 MB
 _MOST_JSON = 1 << 25  # letters; in memory they may become twenty times as much
@@ -32,6 +32,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Disk]:
+    """Where a library writes a file, on a disk that may be full, which gets its name when it is whole.
+
+    Raises OSError, WriteError of the disk, where there is no room.
+    """
+    with atomic_write(path) as temporary, Disk(temporary) as disk:
+        try:
+            yield disk
+        except Exception:
+            disk.check()  # what the library says after that is no help
+            raise
+        disk.keep()
+        disk.check()
 
 
 def remove_left(folder: Path) -> None:

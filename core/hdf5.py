@@ -31,10 +31,13 @@ class DamagedFile(UserError):
     """No HDF5 file, or a damaged one: only such a file may be made anew or replaced."""
 
 
-def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGED, **options: Any) -> h5py.File:
+def open_hdf5(
+    path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGED, again: bool = False, **options: Any
+) -> h5py.File:
     """The file, to read.
 
-    missing, damaged: what to do where it is not there, or is damaged.  options: of h5py.File.
+    missing, damaged: what to do where it is not there, or is damaged.  again: its links were looked at before, as
+    every worker of a loader opens it.  options: of h5py.File.
     Raises DamagedFile where the file itself is at fault, and UserError where it is not there, open elsewhere, not
     permitted, or on a file system without locks.
     """
@@ -47,7 +50,8 @@ def open_hdf5(path: str | Path, *, missing: str = MISSING, damaged: str = DAMAGE
     try:
         with reading(path, "cannot be read as HDF5", damaged=damaged):
             _require_sound_strings(path, file)
-            _require_own_links(file)
+            if not again:
+                _require_own_links(file)
     except UserError:
         file.close()
         raise

@@ -21,7 +21,7 @@ import h5py
 from core.command import UserError
 from core.disk import Disk
 from core.facts import differences
-from core.files import atomic_write, file_name, read_json, remove_left, write_json
+from core.files import file_name, new_file, read_json, remove_left, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.owner import LOCK, own
 from core.tracking import say
@@ -36,15 +36,8 @@ def write_whole(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     Whoever writes much asks `Disk.check` now and then, which also answers Ctrl-C; a second Ctrl-C is not waited for.
     Raises OSError where the disk is full.
     """
-    with atomic_write(path) as temporary, Disk(temporary) as disk, _late_interrupt(disk):
-        try:
-            with h5py.File(disk, "w") as file:
-                yield file, disk
-        except Exception:
-            disk.check()  # what HDF5 says after that is no help
-            raise
-        disk.keep()
-        disk.check()
+    with new_file(path) as disk, _late_interrupt(disk), h5py.File(disk, "w") as file:
+        yield file, disk
 
 
 @contextmanager

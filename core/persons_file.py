@@ -86,7 +86,7 @@ class PersonsFile:
             if get_worker_info() is not None:
                 cv2.setNumThreads(0)  # the workers are the parallelism
             # HDF5 would keep up to 1 MB of images a person: gigabytes, in which a random read finds nothing.
-            self._file = open_hdf5(self.path, damaged=self.damaged, rdcc_nbytes=0, rdcc_nslots=1)
+            self._file = open_hdf5(self.path, damaged=self.damaged, again=True, rdcc_nbytes=0, rdcc_nslots=1)
             self._owner = os.getpid()
         table = self._file[person][name]
         require_readable(table)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from core.disk import Disk, said_where_full
-from core.files import atomic_write
+from core.disk import said_where_full
+from core.files import new_file
 from core.pickles import require_stored
 
 
@@ -19,14 +19,8 @@ def write_torch_file(path: Path, content: object) -> None:
 
     Raises OSError, with what to do, where there is no room.
     """
-    with said_where_full(path), atomic_write(path) as temporary, Disk(temporary) as disk:
-        try:
-            torch.save(_unshared(content), disk)  # given a name, the archive would tell it, and with it the process
-        except Exception:
-            disk.check()
-            raise
-        disk.keep()
-        disk.check()
+    with said_where_full(path), new_file(path) as disk:
+        torch.save(_unshared(content), disk)  # given a name, the archive would tell it, and with it the process
 
 
 def _unshared(content: object) -> object:
