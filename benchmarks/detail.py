@@ -1,7 +1,8 @@
 """How much of a picture a redirector keeps: `python -m benchmarks.detail runs/flow-quickstart runs/quickstart`.
 
 Of finished runs, on the pairs of gc/test that their reports are on. A column a run; runs given as one word with commas
-between them are seeds of one kind, of which mean and standard error are told. `--sheet FILE.png` shows some faces.
+between them are seeds of one kind, of which mean and standard error are told. `--sheet FILE.png` shows some faces: of
+one run what its images are made of, of several what each makes of the same pairs.
 
 Laplacians see what is finest: their correlation with the target's says whether it is in the right place, their energy
 over the target's whether there is as much of it. 'At 128 px' is of redirectors that give back the size they are given;
@@ -32,6 +33,7 @@ from utils import image_grid, image_to_float, write_png
 
 LARGE = 128
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+SAME = 0.02  # L1 that is left between an image at two sizes
 WINDOW, SMALLEST, SMALLEST_CONTRAST = 7, 0.01**2, 0.03**2  # of the structural similarity, for greys of [0, 1]
 
 
@@ -127,6 +129,31 @@ def sheet(shown: dict[str, Tensor], faces: int) -> Tensor:
     return torch.stack(columns, dim=1).clamp(-1, 1)
 
 
+def side_by_side(kinds: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Source and target of the first run, and what each run made of them, at the largest size among them.
+
+    Raises UserError if they are not of the same pairs.
+    """
+    first, side = kinds[0], max(shown["redirected"].shape[-1] for shown in kinds)
+    columns = {name: _sized(first[name], side) for name in ("source", "target")}
+    for i, shown in enumerate(kinds, start=1):
+        if not _same(shown["target"], first["target"]):
+            raise UserError(f"run {i} is of other pairs than the first. Name runs with the same data and --seed.")
+        columns[f"redirected {i}"] = _sized(shown["redirected"], side)
+    return columns
+
+
+def _sized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False)
+
+
+def _same(images: Tensor, others: Tensor) -> bool:
+    if len(images) != len(others):
+        return False
+    side = min(images.shape[-1], others.shape[-1])
+    return bool((reduced(images, side) - reduced(others, side)).abs().mean() < SAME)
+
+
 def columns_of(kinds: Sequence[Sequence[dict[str, float]]], titles: Sequence[str]) -> str:
     """Markdown: a row a figure, a column a kind, mean and standard error where it has several runs."""
     lines = [f"| gc/test | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
@@ -146,13 +173,15 @@ def _cell(values: Sequence[float]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN[,RUN...]", help="run folders; with commas: seeds of one kind")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="some faces of the first run")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="some faces")
     parser.add_argument("--faces", type=int, default=12, help="on the sheet (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     arguments = parser.parse_args(argv)
     tune_cpu(torch.get_num_threads())
     try:
         measured = [[measure(Path(folder)) for folder in kind.split(",")] for kind in arguments.runs]
+        firsts = [runs[0][1] for runs in measured]
+        shown = firsts[0] if len(firsts) == 1 or not arguments.sheet else side_by_side(firsts)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -161,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.out:
         write_json(arguments.out, dict(zip(arguments.runs, kinds, strict=True)))
     if arguments.sheet:
-        write_png(arguments.sheet, image_grid(sheet(measured[0][0][1], arguments.faces)))
+        write_png(arguments.sheet, image_grid(sheet(shown, arguments.faces)))
     return 0
 
 
