@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.distributed import mean_of_all
 from models.flow import EYES, head_rotation, pixel_positions
 from models.geometry import angular_error_deg, at_least_float32
 
@@ -51,7 +52,7 @@ EYE_RADIUS = 0.14
 
 
 def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
-    """L1 and `gradient` near where the eyes of a head (B, 2) lie in a normalised patch."""
+    """L1 and `gradient` near where the eyes of a head (B, 2), without a gradient, lie in a normalised patch."""
     with torch.autocast(head.device.type, enabled=False):
         places = head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T
     here = pixel_positions(image.shape[-1], image)
@@ -59,7 +60,7 @@ def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
     weight = torch.exp(-apart / (2 * EYE_RADIUS**2)).amax(dim=1, keepdim=True)
     wrong = at_least_float32(image_hat) - image
     across, down = weight[..., 1:] * wrong.diff(dim=-1).abs(), weight[..., 1:, :] * wrong.diff(dim=-2).abs()
-    return ((weight * wrong.abs()).sum() + across.sum() + down.sum()) / (3 * weight.sum())
+    return ((weight * wrong.abs()).sum() + across.sum() + down.sum()) / (3 * mean_of_all(weight.sum()))
 
 
 def total_variation(maps: Tensor) -> Tensor:

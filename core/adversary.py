@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import losses
+from core.distributed import own_rows, size, whole_batch
 from core.objective import Redirected
 from core.runtime import autocast, step_generator
 from models.discriminator import LatentPool
@@ -117,8 +118,11 @@ class LatentAdversary:
     @torch.no_grad()
     def _codes(self, code: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Mapped and redirected codes (B, D) for the discriminator's step, some of them of earlier steps."""
-        z = self.generator.draw_z(len(code), step_generator(self.seed, step, STREAM)).to(code.device)
-        return self.pools["real"].exchange(self.generator.mapping(z)), self.pools["fake"].exchange(code.detach())
+        z = self.generator.draw_z(size() * len(code), step_generator(self.seed, step, STREAM)).to(code.device)
+        mapped = self.pools["real"].exchange(self.generator.mapping(z))
+        # Of the whole batch, so that the pools of all processes are those of one alone.
+        fake, own = self.pools["fake"].exchange(whole_batch(code.detach())), own_rows(len(code))
+        return mapped[own], fake[own]
 
     def redirector_cost(self, shown: Tensor) -> Tensor:
         """Row by row."""

@@ -115,7 +115,8 @@ class IndexSampler(Sampler[list[Any]]):
     """Batches of entries, endlessly shuffled: each entry once an epoch, incomplete batches dropped.
 
     The batch of a step is a pure function of (seed, step), so that a run can start in the middle.
-    candidates: the entries to draw from; None for all.  Yields the batches of `start_step` up to `num_steps`.
+    candidates: the entries to draw from; None for all.  share: what of each batch is dealt here, see
+    `core.distributed`.  Yields the batches of `start_step` up to `num_steps`.
     Raises UserError if there are fewer candidates than `batch_size`.
     """
 
@@ -128,7 +129,9 @@ class IndexSampler(Sampler[list[Any]]):
         start_step: int = 0,
         num_steps: int,
         candidates: np.ndarray | None = None,
+        share: slice = slice(None),
     ) -> None:
+        self.share = share
         self.batch_size, self.seed = batch_size, seed
         self.steps = range(start_step, num_steps)
         self.candidates = np.arange(len(dataset)) if candidates is None else np.asarray(candidates, np.int64)
@@ -143,7 +146,7 @@ class IndexSampler(Sampler[list[Any]]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return map(self.batch, self.steps)
+        return (self.batch(step)[self.share] for step in self.steps)
 
     def batch(self, step: int) -> list[Any]:
         """Entries of the batch of this step."""
@@ -177,6 +180,7 @@ class PairSampler(IndexSampler):
         num_steps: int,
         candidates: np.ndarray | None = None,
         within_group: float = 0.0,
+        share: slice = slice(None),
     ) -> None:
         super().__init__(
             dataset,
@@ -185,6 +189,7 @@ class PairSampler(IndexSampler):
             start_step=start_step,
             num_steps=num_steps,
             candidates=candidates,
+            share=share,
         )
         self.dataset, self.within_group = dataset, within_group
         self._groups = find_groups(dataset) if within_group else None

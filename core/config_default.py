@@ -183,7 +183,7 @@ class Config(BaseModel):
     discriminator_warmup_steps: Natural = _loss(20000, "steps in which the adversarial weight rises from 0")
 
     # Training
-    batch_size: Count = _training(32, "image pairs a step and process")
+    batch_size: Count = _training(32, "image pairs a step, of all processes together")
     base_learning_rate: Positive = _training(5e-5, "learning rate a sample; lr = batch_size x base_learning_rate")
     num_training_steps: Count = _training(206865, "steps of a whole training")
     l2_reg: Weight = _training(1e-4, "Adam's L2 penalty")

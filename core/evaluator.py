@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from core.batches import evaluation_pairs
 from core.command import UserError
+from core.distributed import of_all, rank, size
 from core.tracking import progress_bar
 from dataset import GazeDataset
 from dataset_aligned import moved_crop
@@ -89,6 +90,7 @@ def evaluate(
     gallery = Gallery(dataset, seed, device) if pictures else None
     blind = mean_direction(dataset.labels()[pairs[:, 1]], device)
     collected: dict[str, list[Tensor]] = {}
+    taken = [np.empty(0, int)]
     for rows, batch in _batches(dataset, pairs, batch_size, device, workers):
         noise = perturbations(redirector, seed, pairs[rows, 0], device) if disentanglement else None
         values = measure(redirector, estimator, batch, noise=noise, lpips=lpips, arcface=arcface)
@@ -99,8 +101,20 @@ def evaluate(
             del values[name]
         for name, value in values.items():
             collected.setdefault(name, []).append(value)
-    of_all = {name: torch.cat(parts).double().cpu().numpy() for name, parts in collected.items()}
-    return Measurements(dataset.name, pairs, dataset.person_of[pairs[:, 0]], of_all)
+        taken.append(np.arange(rows.start, rows.stop))
+    mine = {name: torch.cat(parts).double().cpu().numpy() for name, parts in collected.items()}
+    values_of_all = _in_place(np.concatenate(taken), mine, len(pairs))
+    return Measurements(dataset.name, pairs, dataset.person_of[pairs[:, 0]], values_of_all)
+
+
+def _in_place(rows: np.ndarray, mine: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """What all processes measured, each at some rows; the first has all names."""
+    parts = of_all((rows, mine))
+    whole = {name: np.full(count, np.nan) for name in parts[0][1]}
+    for taken, values in parts:
+        for name, value in values.items():
+            whole[name][taken] = value
+    return whole
 
 
 def measure(
@@ -261,17 +275,17 @@ def _thumbnail(images: Tensor) -> Tensor:
 def _batches(
     dataset: GazeDataset, pairs: np.ndarray, batch_size: int, device: torch.device, workers: int
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """In order, with the rows that each is; of several processes, every so many-th."""
     rows = [tuple(pair) for pair in pairs.tolist()]
+    starts = range(0, len(rows), batch_size)[rank() % size() :: size()]
     loader = torch.utils.data.DataLoader(
         dataset,
-        batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
+        batch_sampler=[rows[start : start + batch_size] for start in starts],
         num_workers=workers if len(pairs) > 4 * batch_size else 0,
     )
     bar = progress_bar(len(pairs), 0, f"evaluating {dataset.name}", unit="pair", leave=False)
-    start = 0
-    for batch in loader:
-        size = len(batch["image_a"])
-        yield slice(start, start + size), batch_to_device(batch, device)
-        start += size
-        bar.update(size)
+    for start, batch in zip(starts, loader, strict=True):
+        count = len(batch["image_a"])
+        yield slice(start, start + count), batch_to_device(batch, device)
+        bar.update(count * size())
     bar.close()

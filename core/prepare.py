@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from checkpoints_manager import checkpoint_path
-from core import build, sources
+from core import build, distributed, sources
 from core.autoencoder.run import train_missing_autoencoder
 from core.command import UserError
 from core.config_default import Config, decides_weights, ignored_by, is_set, unused_flags
@@ -65,15 +65,27 @@ def prepare(config: Config) -> Run:
 
     Raises UserError, OSError or FloatingPointError with a message for the user.
     """
+    device = distributed.own_device(select_device(config.device), config.device)
+    distributed.join(device)
     for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
-    device, folder = select_device(config.device), Path(config.save_path)
+    with distributed.telling_who_failed():
+        run = distributed.first_then_others(lambda: _prepare_one(config, device))
+        remedy = "Start them with the same configuration, and with save_path on a disk that all see."
+        distributed.require_same("save_path", f"step {run.start} of {config.num_training_steps}", remedy)
+        return run
+
+
+def _prepare_one(config: Config, device: torch.device) -> Run:
+    if not config.skip_training:
+        distributed.require_shares(config.batch_size)
+    folder = Path(config.save_path)
     tune_cpu(config.num_threads)
     if config.compile and not config.skip_training:
         require_compiler(device)
     require_writable(folder, "save_path")
-    owner = own(folder, "save_path")
+    owner = own(folder, "save_path") if distributed.is_first() else Owner(None)
     with owner.released_on_error():
         return _prepare(config, device, folder, owner)
 

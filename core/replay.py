@@ -16,6 +16,7 @@ import numpy as np
 from core import build, sources
 from core.command import DONE, FAILED, UserError
 from core.config_reader import load_config
+from core.distributed import require_one_process
 from core.files import read_text, taken_apart
 from core.prepare import prepare
 from core.run import Run
@@ -32,6 +33,7 @@ def replay(config_file: Path) -> int:
 
     Raises UserError where there is nothing to compare with, and all that `prepare` raises.
     """
+    require_one_process("--replay")
     before = logged(config_file.with_name("metrics.jsonl"))
     last = next((step for step in sorted(before) if step >= STEPS), max(before))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:

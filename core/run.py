@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from checkpoints_manager import checkpoint_path, save_checkpoint, saved_steps
-from core import build, sources
+from core import build, distributed, sources
 from core.command import DONE, STOPPED
 from core.config_default import Config
 from core.evaluator import Measurements, evaluate
@@ -62,19 +62,23 @@ class Run:
 
     def go(self) -> int:
         """Train, redirect the labelled images, evaluate, and give the folder back; returns the exit code."""
-        with self.owner:
-            return self._go()
+        with distributed.telling_who_failed():
+            with self.owner:
+                code = self._go()
+            distributed.leave()
+        return code
 
     def _go(self) -> int:
         config = self.config
-        record_start(self.folder, config, self.facts, self.start)
+        if distributed.is_first():
+            record_start(self.folder, config, self.facts, self.start)
         step = self.start
         if not config.skip_training:
             step = self._train()
             if step < config.num_training_steps:
                 say(f"Stopped at step {step}; the same command continues from there.")
                 return STOPPED
-        if self.generation is not None:
+        if self.generation is not None and distributed.is_first():
             self._redirect_labeled(self.generation, step)
         if config.compute_full_result or (config.skip_training and self.measures):
             self._full_result(step)
@@ -93,7 +97,8 @@ class Run:
         tracker = Tracker(self.folder, use_tensorboard=config.use_tensorboard, start_step=self.start)
         if config.compile:
             for name, module in trainer.modules.items():
-                if name != "discriminator" or trainer.adversary.sees_images:  # R1 needs a second backward
+                # R1 needs a second backward; and among several processes, batches are normalised together.
+                if name != "discriminator" or (trainer.adversary.sees_images and distributed.size() == 1):
                     module.compile()
         pictures = self._pictures(self._shown_set())
         keeping = Housekeeping(
@@ -117,6 +122,8 @@ class Run:
         return step
 
     def _write_pictures(self, pictures: Pictures, tracker: Tracker, step: int) -> None:
+        if not distributed.is_first():
+            return
         comparison = pictures.comparison_picture(self.redirector)
         write_png(self.folder / "samples" / f"step_{step}.png", comparison)
         shown = {"samples/comparison": comparison}
@@ -126,6 +133,8 @@ class Run:
         tracker.log(step, {}, shown)
 
     def _save(self, trainer: RedirectionTrainer, step: int) -> None:
+        if not distributed.is_first():
+            return
         state = trainer.adversary.state()
         facts = {**self.facts, "adversary": state} if state else self.facts
         save_checkpoint(self.folder, step, trainer.modules, trainer.optimizers, facts, self.config.keep_checkpoints)
@@ -187,6 +196,8 @@ class Run:
         tracker, results = Tracker(self.folder, use_tensorboard=self.config.use_tensorboard), []
         for dataset in self.test_sets:
             results.append(self._evaluate(dataset, 1.0, full=True))
+            if not distributed.is_first():
+                continue
             pictures = self._pictures(dataset)
             comparison = pictures.comparison_picture(self.redirector)
             write_png(folder / picture_name(dataset.name), comparison)
@@ -195,6 +206,8 @@ class Run:
             if dataset is self._shown_set():
                 self._write_samples(pictures, folder)
         tracker.close()
+        if not distributed.is_first():
+            return
         report = write_report(folder, results, self._report_facts(step))
         print_result(results)
         say(f"\nReport:   {report}\nPictures: {folder}/*.png\nSamples:  {self.folder / 'samples'}/<person>/")

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import torch
 
+from core import distributed
 from core.command import UserError
 
+# SIGUSR1 is what a scheduler can be told to send some time before it ends a job.
+_STOPS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGUSR1] if sys.platform != "win32" else [])
 REPOSITORY = Path(__file__).resolve().parent.parent
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
@@ -77,16 +81,16 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 @contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that receives the signal when the user asks to stop once; a second request stops at once."""
+    """A list that receives the signal when the user, or a scheduler, asks to stop; a second request stops at once."""
     received: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
-        if received:
+        if received and distributed.size() == 1:  # torchrun passes on what the processes got already
             raise KeyboardInterrupt
         received.append(number)
 
     try:
-        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, remember) for number in _STOPS}
     except ValueError:  # not the main thread (a notebook's worker): signals stay as they are
         before = {}
     try:

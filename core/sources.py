@@ -10,6 +10,7 @@ import torch
 from core.batches import PairSampler, find_groups, labeled_subset
 from core.command import UserError
 from core.config_default import Config, ignored_by, is_set
+from core.distributed import own_rows, size
 from core.experiment.redirected import Generation, plan_generation
 from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
@@ -330,7 +331,7 @@ def _is_of(split: Path, data: Path) -> bool:
 def build_batches(
     config: Config, dataset: PersonImages, start_step: int, device: torch.device
 ) -> torch.utils.data.DataLoader:
-    """Training pairs from `start_step` on, the same for any number of workers.
+    """Training pairs from `start_step` on, the same for any number of workers; of several processes, those of this one.
 
     Raises UserError where there is no batch of them.
     """
@@ -345,6 +346,7 @@ def build_batches(
         num_steps=config.num_training_steps,
         candidates=candidates,
         within_group=config.pairs_within_group,
+        share=own_rows(config.batch_size // size()),
     )
     return torch.utils.data.DataLoader(
         dataset,

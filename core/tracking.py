@@ -12,6 +12,14 @@ from core.command import printable
 from core.disk import said_where_full
 from core.files import read_text, write_text
 
+_is_quiet = False
+
+
+def be_quiet() -> None:
+    """Of several processes one speaks and writes: the others call this."""
+    global _is_quiet
+    _is_quiet = True
+
 
 class Tracker:
     """Writes scalars and pictures of a run folder.
@@ -22,9 +30,11 @@ class Tracker:
 
     def __init__(self, folder: Path, *, use_tensorboard: bool, start_step: int | None = None) -> None:
         self._lines = folder / "metrics.jsonl"
+        self._board = None
+        if _is_quiet:
+            return
         if start_step is not None:
             _forget_after(self._lines, start_step)
-        self._board = None
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
 
@@ -39,7 +49,7 @@ class Tracker:
         images: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """metrics: TensorBoard tag -> value.  images: tag -> (H, W, 3) uint8 RGB."""
-        if metrics:
+        if metrics and not _is_quiet:
             with (
                 said_where_full(self._lines),
                 self._lines.open("a", encoding="utf-8", errors="backslashreplace") as file,
@@ -62,12 +72,13 @@ def progress_bar(
 ) -> tqdm:
     """Bar with the time left, where the total is known; `start` steps are done already."""
     given = {"total": total, "initial": start, "desc": what, "unit": unit}
-    return tqdm(**given, leave=leave, disable=not shown, dynamic_ncols=True, smoothing=0.05)
+    return tqdm(**given, leave=leave, disable=_is_quiet or not shown, dynamic_ncols=True, smoothing=0.05)
 
 
 def say(message: str) -> None:
     """One line to the console that does not tear a progress bar; what steers a terminal becomes escapes."""
-    tqdm.write(printable(message))
+    if not _is_quiet:
+        tqdm.write(printable(message))
 
 
 def _forget_after(path: Path, start: int) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import losses
+from core import distributed
 from core.adversary import Adversary
 from core.batches import mirrored
 from core.objective import MIXED, Objective
@@ -90,6 +92,12 @@ class RedirectionTrainer:
         """See `trained_parts`."""
         return trained_parts(self.redirector, self.adversary.discriminator)
 
+    @cached_property
+    def _shared(self) -> dict[str, distributed.SharedGradients]:
+        """What is trained, under the names of the optimisers; made when it is first used, in all processes together."""
+        parts = {"generator": self.redirector, "discriminator": self.adversary.discriminator}
+        return {name: distributed.SharedGradients(part) for name, part in parts.items()}
+
     def fit(
         self,
         batches: Iterable[Mapping[str, Tensor]],
@@ -113,15 +121,16 @@ class RedirectionTrainer:
         for batch in batches:
             if step > start:
                 self._keep_house(step, cadence, tracker, keeping)
-            if stop:
+            if distributed.any_of(bool(stop)):
                 break
             moved = batch_to_device(batch, self.settings.device)
             terms = self.train_step(moved, step)
             step += 1
             bar.update()
             if is_due(step, cadence.log) or step == num_steps:
-                values = {name: value.item() for name, value in terms.items()}
-                images_per_s = (bar.format_dict["rate"] or 0) * 2 * len(moved["image_a"])
+                values = {name: value.item() for name, value in distributed.averaged(terms).items()}
+                num_images = 2 * len(moved["image_a"]) * distributed.size()
+                images_per_s = (bar.format_dict["rate"] or 0) * num_images
                 bar.set_postfix(loss=f"{values['total']:.3g}", images_per_s=f"{images_per_s:.0f}")
                 rate = {"learning_rate": self.settings.learning_rate(step - 1), "images_per_s": images_per_s}
                 tracker.log(step, {f"train/{name}": value for name, value in (values | rate).items()})
@@ -162,13 +171,12 @@ class RedirectionTrainer:
             batch = mirrored(batch, self._coins(step, 1, size, stream=1)[0])
         if settings.vary:
             batch = varied(batch, step_generator(settings.seed, step, stream=2))
-        with autocast(settings.device, settings.precision):
-            mask = self.mixing_mask(step, size) if objective.has(*MIXED) else {}
-            terms, redirected = objective.terms(self.redirector, batch, mask)
+        mask = self.mixing_mask(step, size) if objective.has(*MIXED) else {}
+        terms, shown = self._shared["generator"](lambda: self._terms(batch, mask))
         log = {name: value.detach() for name, value in terms.items()}
-        if weight := objective.adversarial_weight():
-            shown = self.adversary.shown(redirected)
-            for cost, logged in self.adversary.costs(shown, batch["image_b"], step):
+        if shown is not None:
+            weight, costs = objective.adversarial_weight(), self.adversary.costs(shown, batch["image_b"], step)
+            for cost, logged in self._shared["discriminator"].each(costs):
                 self._update("discriminator", weight * cost, terms | logged, step)
                 log |= {name: value.detach() for name, value in logged.items()}
             terms["generator"] = self.adversary.redirector_cost(shown)
@@ -176,6 +184,14 @@ class RedirectionTrainer:
         total = objective.total(terms, losses.adversarial_warmup(step, settings.adversarial_warmup_steps))
         self._update("generator", total, terms, step)
         return log | {"total": total.detach()}
+
+    def _terms(
+        self, batch: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The terms but the adversary's, and what it is shown, if it is asked."""
+        with autocast(self.settings.device, self.settings.precision):
+            terms, redirected = self.objective.terms(self.redirector, batch, mask)
+        return terms, self.adversary.shown(redirected) if self.objective.adversarial_weight() else None
 
     def _prepare(self, step: int) -> None:
         self.redirector.train()
@@ -193,7 +209,8 @@ class RedirectionTrainer:
     def _coins(self, step: int, rows: int, size: int, stream: int) -> Tensor:
         """(rows, size, 1) fair coins, a function of the seed and the step."""
         generator = step_generator(self.settings.seed, step, stream)
-        return (torch.rand((rows, size, 1), generator=generator) < 0.5).to(self.settings.device)
+        drawn = torch.rand((rows, distributed.size() * size, 1), generator=generator)[:, distributed.own_rows(size)]
+        return (drawn < 0.5).to(self.settings.device)
 
     def _update(self, name: str, loss: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
         """One step of an optimiser, unless its loss, a term or a gradient is not finite."""
@@ -202,7 +219,7 @@ class RedirectionTrainer:
         loss.backward()
         parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        require_finite({**terms, f"gradient of the {name}": norm}, step)
+        require_finite(distributed.averaged({**terms, f"gradient of the {name}": norm}), step)
         if self.settings.gradient_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.settings.gradient_clip, norm)
         optimizer.step()

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.distributed import own_rows, size
+
 GAMMA, GAIN, SATURATION, SLOPE = 0.35, 0.12, 0.5, 0.35  # how far each goes, see `varied`
 STRETCH, SHIFT = 0.08, 0.05  # of the picture's size, each way
 
@@ -17,7 +19,8 @@ STRETCH, SHIFT = 0.08, 0.05  # of the picture's size, each way
 def varied(batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     """The batch with its images varied; image_a and image_b are (B, 3, S, S) in [-1, 1]."""
     a, b = batch["image_a"], batch["image_b"]
-    drawn = (torch.rand((len(a), 12), generator=generator) * 2 - 1).to(a.device)
+    drawn = torch.rand((size() * len(a), 12), generator=generator)[own_rows(len(a))]
+    drawn = (drawn * 2 - 1).to(a.device)
     both = _photometric(_framed(torch.cat((a, b)), drawn[:, :4].repeat(2, 1)), drawn[:, 4:].repeat(2, 1))
     return {**batch, "image_a": both[: len(a)], "image_b": both[len(a) :]}
 

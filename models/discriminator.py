@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.distributed import BatchNorm2d
+
 
 class PatchDiscriminator(nn.Module):
     """Image (B, 3, S, S) to logits (B, 1, s, s), one a patch; S of at least 32.
@@ -18,11 +20,11 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 4, 2, 1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(2 * width)
+        self.norm1 = BatchNorm2d(2 * width)
         self.conv3 = nn.Conv2d(2 * width, 4 * width, 4, 2, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(4 * width)
+        self.norm2 = BatchNorm2d(4 * width)
         self.conv4 = nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(8 * width)
+        self.norm3 = BatchNorm2d(8 * width)
         self.conv5 = nn.Conv2d(8 * width, 1, 4, 1, 1)
         self.act = nn.LeakyReLU(0.2)
 

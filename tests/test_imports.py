@@ -18,6 +18,7 @@ LEVEL_0 = {
     "core.config_rules",
     "core.config_types",
     "core.disk",
+    "core.distributed",
     "core.facts",
     "core.pickles",
     "core.figures",

@@ -14,6 +14,7 @@ import torch
 from core import sources
 from core.command import DONE, STOPPED, UserError
 from core.config_default import Config, is_set, unused_flags
+from core.distributed import require_one_process
 from core.estimator.build import build_estimator, configured_estimator, estimator_settings
 from core.estimator.report import table, write_evaluation
 from core.estimator.spec import EstimatorSpec, stored_facts
@@ -101,6 +102,7 @@ def prepare(config: Config) -> Run:
 
     Raises UserError or OSError with a message for the user.
     """
+    require_one_process("train_facenet.py")
     for warning in (*config.warnings, *_ignored(config)):
         say(f"warning: {warning}")
     training = _training(config, configured_estimator(config), select_device(config.device))

@@ -16,6 +16,7 @@ from core.command import DONE, UserError
 from core.config_default import Config, fixed_in_experiment, unused_by
 from core.config_rules import contradictions
 from core.config_types import Command
+from core.distributed import require_one_process
 from core.estimator import run as estimator
 from core.estimator.build import measuring_estimator
 from core.estimator.train import is_trained
@@ -145,6 +146,7 @@ def prepare(config: Config) -> Experiment:
 
     Raises UserError or OSError with a message for the user.
     """
+    require_one_process("augmentation.py")
     if problems := refusals(config):
         raise UserError("\n".join(problems))
     require_writable(config.save_path, "save_path")
