@@ -25,7 +25,7 @@ from tests.test_train_st_ed import setup  # noqa: F401  a fixture
 from tests.tiny import write_dataset
 
 COMMAND = [str(ROOT / "train_st_ed.py"), "config.json"]
-QUICK = ["--no-compute-full-result", "--no-use-tensorboard", "--print-freq-test", "0", "--save-freq-images", "0"]
+QUICK = ["--no-compute-full-result", "--no-use-tensorboard", "--print-freq-test", "1000", "--save-freq-images", "1000"]
 
 
 def logged(run: Path) -> dict[int, dict[str, float]]:
