@@ -58,7 +58,8 @@ def lines_of(block: str) -> Iterator[str]:
     for line in block.replace("\\\n", " ").splitlines():
         for part in re.sub(r"\s#.*", "", line).split("&&"):
             if part.strip():
-                yield re.sub(r"^(\w+=\S+ |\S*/time -v )|\bmine\.json ", "", " ".join(part.split()))
+                line = re.sub(r"^torchrun (--\S+ \S+ )+", "python ", " ".join(part.split()))
+                yield re.sub(r"^(\w+=\S+ |\S*/time -v )|\bmine\.json ", "", line)
 
 
 def commands() -> Iterator[Command]:
