@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from core.command import UserError
+from core.loading import PatientLoader
 
 # Which entries, in which order
 
@@ -251,7 +252,9 @@ def training_batches(
         # A generator of its own: a loader draws a seed, and the global random state is not ours to move.
         own = torch.Generator()
         is_cuda = device.type == "cuda"
-        yield from DataLoader(chosen, batch_sampler=order, num_workers=num_workers, pin_memory=is_cuda, generator=own)
+        yield from PatientLoader(
+            chosen, batch_sampler=order, num_workers=num_workers, pin_memory=is_cuda, generator=own
+        )
 
 
 def mirrored(batch: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:

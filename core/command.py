@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 DONE, FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130  # exit codes
-# In PyTorch's RuntimeErrors: no memory on a GPU, none on a CPU, a loader process that was killed.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: control, direction, half letters, further ends of lines
-_OF_THE_MACHINE = ("out of memory", "can't allocate memory", "DataLoader worker")
+_GO_ON = "The same command goes on from the last checkpoint."
+_LESS = "Lower batch_size, eval_batch_size or num_data_loaders, or end other programs."
+# Of PyTorch's RuntimeErrors that the machine is the cause of: words in it, and what to do.
+_OF_THE_MACHINE = {
+    "out of memory": _LESS,
+    "can't allocate memory": _LESS,
+    "a deterministic implementation": "Use --no-deterministic or --device cpu.",
+    "DataLoader timed out": f"A process that reads data was stopped, or the disk does not answer. {_GO_ON}",
+    "DataLoader worker": f"A process that reads data ended, usually for want of memory. {_LESS} {_GO_ON}",
+}
 
 
 _LINES, _LETTERS = 24, 800  # of a message: a screen
@@ -120,8 +128,7 @@ def is_foreseen(error: BaseException) -> bool:
 
     The sentence is then enough; of all others the traceback is wanted.
     """
-    of_machine = isinstance(error, RuntimeError) and any(words in str(error) for words in _OF_THE_MACHINE)
-    return isinstance(error, UserError | OSError | FloatingPointError | MemoryError) or of_machine
+    return isinstance(error, UserError | OSError | FloatingPointError | MemoryError) or bool(_remedy(error))
 
 
 def _report(run: Run, error: Exception) -> None:
@@ -139,11 +146,20 @@ def _report(run: Run, error: Exception) -> None:
 
 
 def sentence(error: BaseException) -> str:
-    """The message without the traceback that a loader process puts before it."""
+    """The message without the traceback that a loader process puts before it, and what to do about the machine."""
     text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return one_screen(f"out of memory ({text.strip().splitlines()[-1]}). {_LESS}")
+    remedy = _remedy(error)
     if "Original Traceback" in text:
         text = re.sub(r"^core\.\w+\.\w+: ", "", text.strip().splitlines()[-1])
-    return one_screen(text)
+    return one_screen(text if not remedy else f"{text.rstrip('.')}. {remedy}")
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an error that is the machine's; '' of others."""
+    known = (remedy for words, remedy in _OF_THE_MACHINE.items() if words in str(error))
+    return next(known, "") if isinstance(error, RuntimeError) else ""
 
 
 def use_any_terminal() -> None:

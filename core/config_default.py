@@ -206,6 +206,7 @@ class Config(BaseModel):
     )
     compile: bool = _machine(False, "compile the networks before the first step", commands=REDIRECT)
     num_threads: Threads = _machine(0, "CPU threads; 0: PyTorch's choice")
+    deterministic: bool = _machine(False, "refuse operations whose result may differ from one time to the next")
     seed: Seed = _machine(0, "seed of every random draw", decides="weights")
     use_apex: bool = _machine(False, "no effect of its own; true is read as precision bfloat16")
 
@@ -236,12 +237,9 @@ class Config(BaseModel):
     estimator_vary_framing: bool = _estimator(False, "zoom and shift an estimator's training images a little")
     estimator_num_labeled_samples: Count = _estimator(50000, "labelled images an estimator is trained on, at most")
     estimator_real_share: float | None = _estimator(
-        None,
-        "share of a batch that real images fill beside redirected ones; null: mixed as they come",
-        gt=0,
-        lt=1,
+        None, "share of a batch that real images fill beside redirected ones; null: mixed as they come", gt=0, lt=1,
         commands={"estimator", "experiment"},
-    )
+    )  # fmt: skip
     estimator_test_interval: Natural = _estimator(
         5000, "steps between two validations of an estimator; 0: at the end only"
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from core.batches import evaluation_pairs
 from core.command import UserError
 from core.distributed import of_all, rank, size
+from core.loading import PatientLoader
 from core.tracking import progress_bar
 from dataset import GazeDataset
 from dataset_aligned import moved_crop
@@ -278,7 +279,7 @@ def _batches(
     """In order, with the rows that each is; of several processes, every so many-th."""
     rows = [tuple(pair) for pair in pairs.tolist()]
     starts = range(0, len(rows), batch_size)[rank() % size() :: size()]
-    loader = torch.utils.data.DataLoader(
+    loader = PatientLoader(
         dataset,
         batch_sampler=[rows[start : start + batch_size] for start in starts],
         num_workers=workers if len(pairs) > 4 * batch_size else 0,

@@ -26,6 +26,7 @@ from core.disk import said_where_full
 from core.facts import differences, refuse_differences
 from core.files import remove_left
 from core.hdf5 import DamagedFile, open_hdf5, reading
+from core.loading import PatientLoader
 from core.owner import own
 from core.person_parts import Facts, part_file, write_whole
 from core.runtime import stop_on_signal
@@ -247,7 +248,7 @@ def _split(start: int, stop: int, batch_size: int) -> list[list[int]]:
 def _load(
     dataset: AlignedDataset, batches: list[list[int]], device: torch.device, workers: int
 ) -> Iterator[dict[str, Tensor]]:
-    loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, num_workers=workers if len(batches) > 4 else 0)
+    loader = PatientLoader(dataset, batch_sampler=batches, num_workers=workers if len(batches) > 4 else 0)
     return (batch_to_device(batch, device) for batch in loader)
 
 

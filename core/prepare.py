@@ -28,7 +28,7 @@ from core.owner import Owner, own
 from core.record import settings_of
 from core.resume import Start, restore, start_file
 from core.run import Measuring, Run
-from core.runtime import code_revision, require_compiler, select_device, tune_cpu
+from core.runtime import be_deterministic, code_revision, require_compiler, select_device, tune_cpu
 from core.sense import require_pairs
 from core.tracking import say
 from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
@@ -82,6 +82,8 @@ def _prepare_one(config: Config, device: torch.device) -> Run:
         distributed.require_shares(config.batch_size)
     folder = Path(config.save_path)
     tune_cpu(config.num_threads)
+    if config.deterministic:
+        be_deterministic()
     if config.compile and not config.skip_training:
         require_compiler(device)
     require_writable(folder, "save_path")

@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +76,28 @@ def _train(run: Run, steps: int) -> None:
     )
 
 
-def _compare(before: Mapping[int, Mapping[str, float]], again: Mapping[int, Mapping[str, float]]) -> int:
-    for step in sorted(before):
-        now = again.get(step, {})
-        for name, value in before[step].items():
-            if name != _OF_THE_CLOCK and not np.array_equal(value, now.get(name, np.nan), equal_nan=True):
-                say(f"Step {step}: {name} was {value!r} and is {now.get(name)!r} now. The earlier ones are the same.")
-                return FAILED
+def _compare(before: Losses, again: Losses) -> int:
+    for step, name, value in _losses(before):
+        now = again.get(step, {}).get(name, np.nan)
+        if not np.array_equal(value, now, equal_nan=True):
+            say(f"Step {step}: {name} was {value!r} and is {now!r} now. The earlier ones are the same.")
+            for end in sorted({min(before), max(before)}):
+                by = _difference(before[end], again.get(end, {}))
+                say(f"Step {end}: losses differ by up to {by:.1g} of themselves.")
+            return FAILED
     say(f"The same losses, to the last bit, in {len(before)} lines up to step {max(before)}.")
     return DONE
+
+
+def _losses(logged: Losses) -> Iterator[tuple[int, str, float]]:
+    for step in sorted(logged):
+        yield from ((step, name, value) for name, value in logged[step].items() if name != _OF_THE_CLOCK)
+
+
+def _difference(before: Mapping[str, float], now: Mapping[str, float]) -> float:
+    """The largest difference of losses of one step, as parts of what they were."""
+    names = [name for name in before if name != _OF_THE_CLOCK and before[name]]
+    return max((abs(now.get(name, np.nan) / before[name] - 1) for name in names), default=0.0)
 
 
 def main(argv: Sequence[str]) -> int:

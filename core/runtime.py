@@ -65,6 +65,17 @@ def tune_cpu(num_threads: int) -> None:
             libc.mallopt(parameter, value)
 
 
+def be_deterministic() -> None:
+    """The same numbers each time on this machine, or PyTorch's RuntimeError where an operation has no such way.
+
+    On a CPU it is so without asking, but for memory that is read before it is written, which is filled now.
+    Source: PyTorch's notes on reproducibility.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.backends.cudnn.benchmark = False  # which would choose by a measurement of time
+    torch.use_deterministic_algorithms(True)
+
+
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """Random numbers of one step as a function of (seed, stream, step), so that a resumed run draws the same.
 

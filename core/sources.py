@@ -14,6 +14,7 @@ from core.distributed import own_rows, size
 from core.experiment.redirected import Generation, plan_generation
 from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
+from core.loading import PatientLoader
 from core.sense import require_sense
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
@@ -348,7 +349,7 @@ def build_batches(
         within_group=config.pairs_within_group,
         share=own_rows(config.batch_size // size()),
     )
-    return torch.utils.data.DataLoader(
+    return PatientLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=config.num_data_loaders,

@@ -53,7 +53,8 @@ NEW_DEFAULTS: dict[str, Any] = {
     "synthetic_data": False, "synthetic_persons": 48, "synthetic_samples": 150, "synthetic_variation": "calm",
     "synthetic_look": "drawn", "synthetic_group_size": None, "synthetic_framing": "", "synthetic_still_heads": 0.0,
     "pairs_within_group": 0.0, "eval_pairs_within_group": False,
-    "device": "auto", "precision": "float32", "compile": False, "num_threads": 0, "seed": 0, "resume": True,
+    "device": "auto", "precision": "float32", "compile": False, "num_threads": 0, "deterministic": False, "seed": 0,
+    "resume": True,
     "fc_embedding_width": 0, "carry_colour": False, "output_init_gain": 1.0,
     "discriminator_width": 64, "discriminator_warmup_steps": 20000,
     "lr_schedule": "step", "lr_warmup_steps": 0, "gazenet_backbone": "vgg16",
@@ -186,7 +187,15 @@ def test_keys_of_one_kind_share_a_heading() -> None:
 
 def test_what_is_learned_is_decided_by_some_keys_and_not_by_others() -> None:
     decisive = {"batch_size", "growth_rate", "coeff_l1_loss", "gazecapture_file", "seed", "precision", "e4e_weights"}
-    harmless = {"device", "num_threads", "save_interval", "eval_gazenet_savepath", "mpiigaze_file", "redirected_file"}
+    harmless = {
+        "device",
+        "num_threads",
+        "deterministic",
+        "save_interval",
+        "eval_gazenet_savepath",
+        "mpiigaze_file",
+        "redirected_file",
+    }
     elsewhere = {"estimator", "evaluate_only", "augmentation_labels", "estimator_real_share"}  # other commands'
     assert decisive <= decides_weights()
     assert not decides_weights() & (harmless | elsewhere)

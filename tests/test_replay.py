@@ -24,7 +24,9 @@ def test_the_losses_of_a_run_come_out_again_and_a_changed_one_is_named(
     lines = (setup / "run/metrics.jsonl").read_text()
     (setup / "run/metrics.jsonl").write_text(lines.replace('"step": 4, "train/l1": ', '"step": 4, "train/l1": 1'))
     assert main(["--replay", "run/config.json"]) == 1
-    assert "Step 4: train/l1 was 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Step 4: train/l1 was 1" in printed
+    assert "Step 1: losses differ by up to 0 of themselves.\nStep 6: losses differ by up to 0 of" in printed
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     run = setup / "run"
     assert [int(path.stem) for path in sorted((run / "checkpoints").iterdir())] == [2, 4, 6]
     assert json.loads((run / "config.json").read_text())["growth_rate"] == 2
-    assert "torch" in json.loads((run / "environment.json").read_text())["libraries"]
+    environment = json.loads((run / "environment.json").read_text())
+    assert "torch" in environment["libraries"] and environment["threads"] == torch.get_num_threads()
     names = zipfile.ZipFile(run / "source.zip").namelist()
     assert "train_st_ed.py" in names and "core/trainer.py" in names
     report = json.loads((run / "report" / "6" / "report.json").read_text())

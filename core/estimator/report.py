@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from core.figures import new_figure
 from core.files import atomic_write, write_text
+from core.loading import PatientLoader
 from core.tracking import progress_bar
 from dataset import GazeDataset
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
@@ -95,7 +95,7 @@ def measure(
     parts = np.array_split(entries, math.ceil(len(entries) / batch_size))
     was_training = estimator.training
     estimator.eval()
-    loader = DataLoader(
+    loader = PatientLoader(
         dataset,
         batch_sampler=[part.tolist() for part in parts],
         num_workers=num_workers if len(parts) > 4 else 0,

@@ -31,7 +31,7 @@ from core.estimator.train import (
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, training_state
 from core.files import file_sha256, require_writable
 from core.owner import Owner, own
-from core.runtime import code_revision, select_device, tune_cpu
+from core.runtime import be_deterministic, code_revision, select_device, tune_cpu
 from core.schedules import Cadence
 from core.tracking import say
 from dataset import GazeDataset
@@ -113,6 +113,8 @@ def prepare(config: Config) -> Run:
     if not (config.evaluate_only or config.synthetic_data or is_set(config.redirected_file)):
         _require_training_file(config.gazecapture_file)
     tune_cpu(config.num_threads)
+    if config.deterministic:
+        be_deterministic()
     if config.evaluate_only:
         build_estimator(spec)  # a missing one is found out before data is made
     require_writable(spec.folder / "evaluation", spec.path_key)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from core.command import UserError
 from core.files import file_sha256
+from core.loading import PatientLoader
 from core.person_parts import Facts, remove_parts
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
@@ -215,7 +216,7 @@ class Generation:
         return {self.dataset.person_ids[person_of[rows[0]]]: rows for rows in parts}
 
     def _load(self, batches: list[np.ndarray], workers: int) -> Iterator[dict[str, Tensor]]:
-        loader = torch.utils.data.DataLoader(
+        loader = PatientLoader(
             self.dataset,
             batch_sampler=[self.entries[rows].tolist() for rows in batches],
             num_workers=workers if len(batches) > 4 else 0,

@@ -1,0 +1,87 @@
+"""A process that reads data is killed, stopped or out of memory: a sentence, and the same command goes on."""
+
+# ruff: noqa: F811  the fixture setup is imported
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import loading
+from core.trainer import RedirectionTrainer
+from dataset import GazeDataset
+from tests.test_train_st_ed import equal, final_weights, setup  # noqa: F401  a fixture
+from train_st_ed import main
+
+FLAGS = ["config.json", "--num-data-loaders", "2", "--num-training-steps", "20", "--no-compute-full-result"]
+FLAGS += ["--print-freq-test", "1000", "--save-freq-images", "1000", "--no-use-tensorboard"]
+AT = 7  # done and saved before
+
+
+def before_step(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = RedirectionTrainer.train_step
+
+    def train_step(self: RedirectionTrainer, batch: Any, now: int) -> Any:
+        if now == step:
+            action()
+        return usual(self, batch, now)
+
+    monkeypatch.setattr(RedirectionTrainer, "train_step", train_step)
+
+
+def signal_a_worker(number: int) -> None:
+    worker = multiprocessing.active_children()[0]
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+
+
+@pytest.fixture
+def whole(setup: Path) -> Path:
+    assert main([*FLAGS, "--save-path", "whole"]) == 0
+    return setup
+
+
+@pytest.mark.parametrize(
+    "number, said",
+    [
+        (signal.SIGKILL, "A process that reads data ended, usually for want of memory."),
+        (signal.SIGSTOP, "DataLoader timed out after 3 seconds. A process that reads data was stopped, or the disk"),
+    ],
+)
+def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_it_goes_on(
+    number: int, said: str, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "PATIENCE", 3)
+        before_step(AT, lambda: signal_a_worker(number), patched)
+        assert main(FLAGS) == 1
+    error = capfd.readouterr().err
+    assert said in error and "the last checkpoint is " in error and "goes on from the last checkpoint" in error
+    assert not multiprocessing.active_children() and time.monotonic() - start < 30
+    assert main(FLAGS) == 0
+    assert equal(final_weights(whole / "whole", 20), final_weights(whole / "run", 20))
+
+
+def test_a_worker_without_memory_is_said_in_a_sentence(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    usual = GazeDataset.entry
+
+    def entry(self: GazeDataset, index: int) -> Any:
+        if multiprocessing.parent_process() is not None:
+            raise MemoryError
+        return usual(self, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GazeDataset, "entry", entry)
+        assert main(FLAGS) == 1
+    error = capfd.readouterr().err
+    assert "error: out of memory (MemoryError). Lower batch_size" in error and "Traceback" not in error
+    assert main(FLAGS) == 0
+    assert equal(final_weights(whole / "whole", 20), final_weights(whole / "run", 20))
