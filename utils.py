@@ -207,12 +207,17 @@ def load_state(module: nn.Module, state: object, where: str, remedy: str) -> Non
         "missing": sorted(wanted.keys() - found.keys()),
         "unexpected": sorted(found.keys() - wanted.keys()),
         "of another shape": sorted(shapes),
-        "not finite": [] if shapes else sorted(key for key in same if not torch.isfinite(found[key]).all()),
+        "not finite": [] if shapes else sorted(key for key in same if _spoilt(found[key], wanted[key])),
     }
     if any(problems.values()):
         parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
         raise UserError(f"{where}: does not fit this model: {'; '.join(parts)}. {remedy}")
     module.load_state_dict(found)
+
+
+def _spoilt(found: Tensor, own: Tensor) -> bool:
+    """Whether a weight has NaN or infinity where the module's own, as an attention mask, has not the same."""
+    return not (torch.isfinite(found) | (torch.isinf(own) & (found == own.to(found)))).all()
 
 
 def _first(keys: Sequence[str], shown: int = 3) -> str:

@@ -1,6 +1,7 @@
 """What every command shares: the user's mistakes, exit codes, error.txt, Ctrl-C. Imports nothing that is slow."""
 
 import contextlib
+import os
 import re
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+ROOT = Path(__file__).resolve().parent.parent
 DONE, FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130  # exit codes
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: control, direction, half letters, further ends of lines
 _GO_ON = "The same command goes on from the last checkpoint."
@@ -138,7 +140,7 @@ def _report(run: Run, error: Exception) -> None:
         if whereabouts := run.whereabouts():
             notes.append(whereabouts)
         path = run.folder / "error.txt"
-        path.write_bytes(details.encode("utf-8", "backslashreplace"))
+        path.write_bytes(without_places(details).encode("utf-8", "backslashreplace"))
         notes.append(f"details in {path}")
     if not is_foreseen(error):
         print(details, file=sys.stderr)
@@ -160,6 +162,14 @@ def _remedy(error: BaseException) -> str:
     """What to do about an error that is the machine's; '' of others."""
     known = (remedy for words, remedy in _OF_THE_MACHINE.items() if words in str(error))
     return next(known, "") if isinstance(error, RuntimeError) else ""
+
+
+def without_places(text: str) -> str:
+    """The text without where this checkout, Python and the user's home lie, as it may be passed on."""
+    places = {str(ROOT): ".", sys.prefix: "<python>", sys.base_prefix: "<python>", os.path.expanduser("~"): "~"}
+    for place in sorted((place for place in places if len(place) > 1), key=len, reverse=True):
+        text = text.replace(place, places[place])
+    return text
 
 
 def use_any_terminal() -> None:

@@ -22,6 +22,9 @@ from core.files import require_file
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error)
 MISSING = "Correct the path, or download or make it."
 DAMAGED = "Re-download it or re-run preprocessing."
+COPY_IN = (
+    "Copy it in: load what it means where all of its files are and save it anew; for links `h5repack --merge` does."
+)
 AGAIN = "and run the same command again."
 _LARGEST_ROW = 1 << 28  # bytes: an image of 9,459 pixels a side
 _PACKED = 5000  # times that values are longer than what they are packed to: more than gzip's 1,032
@@ -29,6 +32,10 @@ _PACKED = 5000  # times that values are longer than what they are packed to: mor
 
 class DamagedFile(UserError):
     """No HDF5 file, or a damaged one: only such a file may be made anew or replaced."""
+
+
+class LeadsOut(OSError):
+    """Nothing is damaged, but part of what is asked for lies in other files, and is not looked for there."""
 
 
 def open_hdf5(
@@ -136,6 +143,8 @@ def refusal(
     if code:
         remedy = f"That is no fault of the file: see to the disk, the network or the machine {AGAIN}"
         return UserError(str(path), f"{what} ({os.strerror(code)})", remedy=remedy)
+    if isinstance(error, LeadsOut):
+        return UserError(str(path), f"is not read: {error}", remedy=COPY_IN)
     return DamagedFile(str(path), f"{what} ({error})", remedy=damaged)
 
 
@@ -158,9 +167,7 @@ def _require_own_links_of(group: h5py.Group) -> None:
         if isinstance(name, bytes) or name in ("", ".") or "/" in name:
             raise OSError(f"{name!r} in {group.name} is no name of UTF-8 without /")
         if _leads_out(group, name.encode()):
-            raise OSError(
-                f"{name!r} in {group.name} is a link into another file, or without end; copy in what it means"
-            )
+            raise LeadsOut(f"{name!r} in {group.name} is a link into another file, or without end")
 
 
 def _leads_out(group: h5py.Group, name: bytes, hops: int = 8) -> bool:
@@ -182,7 +189,7 @@ def _leads_out(group: h5py.Group, name: bytes, hops: int = 8) -> bool:
 def _require_own_values(data: h5py.Dataset) -> None:
     """Raises OSError where the values lie in other files, or are more than the file can hold."""
     if data.is_virtual or data.external:
-        raise OSError(f"{data.name} has its values in other files")
+        raise LeadsOut(f"{data.name} has its values in other files")
     there, said = data.file.id.get_filesize(), (data.size or 0) * data.dtype.itemsize
     rows = len(data) if data.shape else 1
     if rows > there or said > rows * _LARGEST_ROW or said > max(1 << 30, _PACKED * there):

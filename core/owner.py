@@ -123,13 +123,25 @@ def own(folder: Path, key: str = "", of: str = "") -> Owner:
 def _open_and_lock(path: Path) -> tuple[io.FileIO, bool | None]:
     """The file, and whether it could be locked; None where its file system has no locks."""
     while True:
-        with said_where_full(path):
+        with said_where_full(path), _said_where_anothers(path):
             file = path.open("a+b", buffering=0)  # not emptied: it tells who has it
         is_locked = _lock(file)
         with contextlib.suppress(FileNotFoundError):
             if not is_locked or sys.platform == "win32" or os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file, is_locked
         file.close()  # whoever had it removed it in the meantime
+
+
+@contextlib.contextmanager
+def _said_where_anothers(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        if not path.exists():
+            raise
+        found = f"was left by another user, and you may not write it ({error.strerror})"
+        remedy = "If nobody writes into the folder now, have it removed; or choose another folder."
+        raise UserError(str(path), found, remedy=remedy) from error
 
 
 def _lock(file: io.FileIO) -> bool | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from core.command import without_places
 from core.config_default import Config
 from core.files import atomic_write, clean_run, write_json, write_text
 from core.runtime import REPOSITORY, library_versions
@@ -22,7 +23,11 @@ def record_start(folder: Path, config: Config, facts: Mapping[str, object], star
     folder.mkdir(parents=True, exist_ok=True)
     clean_run(folder)
     part = "_evaluation" if config.skip_training else f"_from_{start}" if start else ""
-    versions = {"command": sys.argv, "code_revision": facts["code_revision"], "libraries": library_versions()}
+    versions = {
+        "command": [without_places(word) for word in sys.argv],
+        "code_revision": facts["code_revision"],
+        "libraries": library_versions(),
+    }
     versions |= {"threads": torch.get_num_threads()}  # on which rounding depends
     write_text(folder / f"config{part}.json", config.to_json())
     write_json(folder / f"environment{part}.json", versions)

@@ -118,6 +118,15 @@ def test_what_is_not_in_the_file_or_is_nothing_is_refused_in_a_sentence(path: Pa
         convert([path], path.with_name("out.h5"), progress=False)
 
 
+@pytest.mark.parametrize("kind", ["an external person", "external storage", "a virtual data set"])
+def test_what_lies_in_other_files_is_no_damage_and_is_to_be_copied_in(path: Path, kind: str) -> None:
+    with h5py.File(path, "a") as file:
+        ODD[kind][0](file)
+    with pytest.raises(UserError, match="Copy it in: load what it means where all of its files are") as refused:
+        GazeDataset(path)
+    assert not isinstance(refused.value, DamagedFile) and "Re-download" not in str(refused.value)
+
+
 def test_a_soft_link_within_the_file_is_followed(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["x"] = h5py.SoftLink("/00000")

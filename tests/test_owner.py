@@ -154,3 +154,22 @@ def test_who_asks_again_in_the_same_process_keeps_the_first_alive(tmp_path: Path
     gc.collect()
     assert (tmp_path / LOCK).is_file()
     second.release()
+
+
+def test_a_file_that_another_user_left_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOCK).write_text("{}")
+    usual = Path.open
+
+    def forbidden(self: Path, mode: str = "r", *rest: object, **options: object) -> object:
+        if self.name == LOCK:  # a superuser, as in a container, is forbidden nothing
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return usual(self, mode, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(
+        UserError, match=r"\.owner: was left by another user, and you may not write it .*have it removed"
+    ):
+        own(tmp_path, "save_path")
+    (tmp_path / LOCK).unlink()
+    with pytest.raises(PermissionError):
+        own(tmp_path, "save_path")

@@ -110,3 +110,26 @@ def test_two_entries_of_one_name_are_refused() -> None:
     state = layer.state_dict() | {"module.bias": torch.zeros(2)}
     with pytest.raises(UserError, match=r"x.pt: does not fit this model: 1 unexpected \(module.bias\)\. Mend it\."):
         load_state(layer, state, "x.pt", "Mend it.")
+
+
+class Masked(torch.nn.Module):
+    """With a buffer of minus infinity, as a mask of attention is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+        self.register_buffer("mask", torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]))
+
+
+def test_infinity_is_loaded_where_the_module_itself_has_it_and_nowhere_else() -> None:
+    state = Masked().state_dict() | {"weight": torch.ones(2)}
+    module = Masked()
+    load_state(module, state, "x.pt", "Mend it.")
+    assert torch.equal(module.weight, torch.ones(2))
+    for name, value in (
+        ("weight", torch.tensor([1.0, -torch.inf])),
+        ("mask", -Masked().mask),
+        ("mask", torch.full((2, 2), torch.nan)),
+    ):
+        with pytest.raises(UserError, match=f"1 not finite .{name}"):
+            load_state(Masked(), state | {name: value}, "x.pt", "Mend it.")
