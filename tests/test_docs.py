@@ -231,7 +231,7 @@ def test_every_module_that_a_page_names_is_there(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_code_blocks_say_what_they_are_and_python_compiles(page: Path) -> None:
     for language, block in fences(page):
-        assert language in ("", "sh", "python", "text", "json", "bibtex"), block
+        assert language in ("", "sh", "bash", "python", "text", "json", "bibtex"), block
         if language == "python":
             ast.parse(block)
 
