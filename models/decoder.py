@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.densenet import Composite, DenseBlock, up_convolution
+from models.densenet import Composite, DenseBlock, activated, up_convolution
 from models.encoder import bottleneck_side, embedding_width
 from models.redirector import Encoding, Factor, flat_embeddings
 
@@ -12,16 +12,12 @@ class _Last(nn.Module):
     def __init__(self, c_in: int, growth: int) -> None:
         super().__init__()
         self.conv1 = up_convolution(2)(c_in, 4 * growth)
-        self.norm1 = nn.InstanceNorm2d(4 * growth)
         self.conv2 = up_convolution(2)(4 * growth, 2 * growth)
-        self.norm2 = nn.InstanceNorm2d(2 * growth)
         self.conv3 = nn.Conv2d(2 * growth, 3, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv3.weight)
-        self.act = nn.LeakyReLU(0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.norm1(self.conv1(x)))
-        return self.conv3(self.act(self.norm2(self.conv2(x))))
+        return self.conv3(activated(self.conv2(activated(self.conv1(x)))))
 
 
 class _DenseNetDecoder(nn.Module):

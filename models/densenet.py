@@ -27,8 +27,16 @@ def _kaiming(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     return convolution
 
 
-def _activated(x: Tensor) -> Tensor:
-    return F.leaky_relu(F.instance_norm(x), 0.01)
+def instance_norm(x: Tensor) -> Tensor:
+    """(B, C, h, w) with mean 0 and variance 1 over each channel of each image."""
+    # Groups of one channel are the same to rounding, and on a CPU up to four times as fast (benchmarks/README.md).
+    by_groups = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return F.group_norm(x, x.shape[1]) if by_groups else F.instance_norm(x)
+
+
+def activated(x: Tensor) -> Tensor:
+    """Normalised, then LeakyReLU."""
+    return F.leaky_relu(instance_norm(x), 0.01)
 
 
 class Composite(nn.Module):
@@ -40,7 +48,7 @@ class Composite(nn.Module):
         self.pool = nn.AvgPool2d(2) if pool else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(_activated(x))
+        x = self.conv(activated(x))
         return x if self.pool is None else self.pool(x)
 
 
@@ -58,7 +66,7 @@ class DenseBlock(nn.Module):
         features, ready = [x], []
         for layer in self.children():
             assert isinstance(layer, Composite)
-            ready.append(_activated(features[-1]))
+            ready.append(activated(features[-1]))
             features.append(layer.conv(torch.cat(ready, dim=1)))
         return torch.cat(features, dim=1)
 

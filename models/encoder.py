@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from core.command import UserError
-from models.densenet import DenseBlock, Transition, down_convolution
+from models.densenet import DenseBlock, Transition, activated, down_convolution
 from models.geometry import at_least_float32
 from models.redirector import Encoding, Factor
 
@@ -17,13 +17,11 @@ class _Initial(nn.Module):
     def __init__(self, growth: int) -> None:
         super().__init__()
         self.conv1 = down_convolution(3, stride=2)(3, 2 * growth)
-        self.norm = nn.InstanceNorm2d(2 * growth)
-        self.act = nn.LeakyReLU(0.01)
         self.conv2 = down_convolution(3, stride=2)(2 * growth, 4 * growth)
         self.c_out = 4 * growth
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.conv2(self.act(self.norm(self.conv1(image))))
+        return self.conv2(activated(self.conv1(image)))
 
 
 class DenseNetEncoder(nn.Module):

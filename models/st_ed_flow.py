@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.densenet import instance_norm
 from models.encoder import Encoder, embedding_width
 from models.flow import EYE_SAMPLES, EyePlaces, enlarged, eye_places, pixel_positions, rigid_flow, warp
 from models.geometry import at_least_float32
@@ -249,7 +250,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         gain, bias = self.scale(style)[:, :, None, None].chunk(2, dim=1)
-        return F.leaky_relu(F.instance_norm(self.conv(x)) * (1 + gain) + bias, 0.2)
+        return F.leaky_relu(instance_norm(self.conv(x)) * (1 + gain) + bias, 0.2)
 
 
 def mirror_of(conditions: Tensor) -> Tensor:
