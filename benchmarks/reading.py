@@ -67,7 +67,7 @@ def preprocess_in_float64(pixels: np.ndarray) -> np.ndarray:
     return (2.0 * image / 255.0 - 1).astype(np.float32)
 
 
-def write_images(path: Path, compression: str | None) -> None:
+def write_images(path: Path, compression: str | None, persons: int = PERSONS) -> None:
     """A file of gradients with noise, which lzf compresses to about nine tenths, as it does faces."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIZE, :SIZE][..., None]
@@ -75,7 +75,7 @@ def write_images(path: Path, compression: str | None) -> None:
     images = np.stack([a * y + b * x + c for a, b, c in zip(*slopes, colors, strict=True)])
     images = np.clip(images + rng.normal(0, 2, images.shape), 0, 255).astype(np.uint8)
     with h5py.File(path, "w") as file:
-        for person in range(PERSONS):
+        for person in range(persons):
             pixels = images[rng.integers(len(images), size=SAMPLES)]
             labels = rng.uniform(-0.5, 0.5, (SAMPLES, 8)).astype(np.float32)
             for key, data in {"pixels": pixels, "labels": labels}.items():

@@ -1,0 +1,63 @@
+"""What times things: who takes turns, what is kept and compared. No time is asserted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import benchmarks.__main__ as benchmarks_set
+from benchmarks import gpu, kept
+from benchmarks.training_step import HEAD, rows
+from benchmarks.turns import Contender, Timing, in_turn
+from core.command import UserError
+
+TWO = [
+    Contender("reading, published way", "read", "", 4, given={"published": True}),
+    Contender("reading", "read", "", 4),
+]
+
+
+def test_contenders_take_turns_in_processes_of_their_own() -> None:
+    timings = in_turn(TWO, rounds=3)
+    assert len(timings) == 2
+    assert all(0 < timing.low <= timing.median <= timing.high for timing in timings)
+
+
+def test_a_contender_that_fails_ends_the_benchmark() -> None:
+    with pytest.raises(RuntimeError, match="ended"):
+        in_turn([Contender("none", "step", "no-such-configuration", 4)], rounds=1)
+
+
+def test_a_row_says_the_speed_beside_the_first_and_the_share_of_the_ceiling() -> None:
+    lines = rows(TWO, [Timing(200, 190, 210, 380, 10), Timing(100, 90, 110, 180, 10)], most=200)
+    assert lines[1] == "| reading | 100 | 90 to 110 | 180 | 40 | 2.00 | 10 | 50% |"
+    assert lines[1].count("|") == HEAD.splitlines()[0].count("|")
+
+
+def test_the_last_result_is_kept_and_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last, out = tmp_path / "last.json", tmp_path / "new" / "out.json"
+    milliseconds = {"now": 200.0}
+
+    def pretended(group: list[Contender], rounds: int) -> list[Timing]:
+        return [Timing(milliseconds["now"] if i else 400, 1, 2, 3, 4) for i, _ in enumerate(group)]
+
+    monkeypatch.setattr(kept, "in_turn", pretended)
+    monkeypatch.setattr(benchmarks_set, "cpu_groups", lambda: [(TWO, 1)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    flags = ["--out", str(out), "--last", str(last)]
+    assert benchmarks_set.main([*flags, "--keep"]) == 0
+    milliseconds["now"] = 100.0
+    assert benchmarks_set.main(flags) == 0
+    assert "| reading | 2.00 | 2.00 |" in capsys.readouterr().out
+    before, new = json.loads(last.read_text()), json.loads(out.read_text())
+    assert before["figures"]["reading"]["faster"] == 2 and new["figures"]["reading"]["faster"] == 4
+    assert {"processor", "versions", "load", "date", "code_revision"} <= new["machine"].keys()
+
+
+def test_without_a_gpu_the_gpus_set_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"No GPU.*python -m benchmarks"):
+        gpu.main([])
