@@ -57,7 +57,7 @@ def _measured(
 ) -> tuple[Redirector, nn.Module, dict[str, Tensor], Mapping[str, Tensor], nn.Module]:
     settings = _settings(config, batch)
     redirector = untrained(config).redirector.to(device)
-    estimator = build_estimator(settings.eval_gazenet_backbone).to(device).eval().requires_grad_(False)
+    estimator = build_estimator(settings.eval_gazenet_backbone).to(device).freeze()
     noise = perturbations(redirector, 0, np.arange(batch), device)
     return redirector, estimator, random_batch(settings, device), noise, build_lpips(None).to(device)
 
@@ -77,7 +77,7 @@ def evaluation(config: str, batch: int, device: torch.device, precision: str = "
 
 def plain_evaluation(config: str, batch: int, device: torch.device) -> Call:
     redirector, estimator, data, noise, lpips = _measured(config, batch, device)
-    plain = plain_redirector(redirector)
+    plain, estimator = plain_redirector(redirector), estimator.to(memory_format=torch.contiguous_format)
     return lambda: plain_measure(plain, estimator, data, noise, lpips)
 
 

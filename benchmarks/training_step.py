@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from benchmarks.turns import Contender, Timing, ceiling, in_turn
 
+BFLOAT16 = {"precision": "bfloat16"}  # a trial: what is reported of a run is measured in float32
+
 
 def step_group(config: str, batch: int) -> list[Contender]:
     """The plain step and ours."""
@@ -19,10 +21,11 @@ def step_group(config: str, batch: int) -> list[Contender]:
 
 
 def evaluation_group(config: str, batch: int) -> list[Contender]:
-    """All metrics, plain and ours."""
+    """All metrics, plain and ours, with a trial of bfloat16."""
     return [
         Contender(f"all metrics, {config}, batch {batch}, plain", "plain_evaluation", config, batch, plain=True),
         Contender(f"all metrics, {config}, batch {batch}", "evaluation", config, batch),
+        Contender(f"all metrics, {config}, batch {batch}, bfloat16", "evaluation", config, batch, given=BFLOAT16),
     ]
 
 

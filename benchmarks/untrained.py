@@ -39,7 +39,7 @@ def untrained_trainer(config: Config, device: torch.device) -> RedirectionTraine
     settings = build.step_settings(config, device)
     adversary = build.build_adversary(config, redirector, discriminator)
     torch.manual_seed(2)
-    estimator = build_estimator(config.gazenet_backbone).to(device).eval().requires_grad_(False)
+    estimator = build_estimator(config.gazenet_backbone).to(device).freeze()
     objective = build.build_objective(config, redirector, adversary, estimator, None, None)
     return RedirectionTrainer(
         redirector, adversary, objective, build_optimizers(redirector, discriminator, settings), settings

@@ -76,8 +76,12 @@ class ImageAdversary:
         yield cost, {"discriminator": cost, "generator": generator}
 
     def redirector_cost(self, shown: Tensor) -> Tensor:
-        with autocast(shown.device, self.precision):
-            return losses.adversarial(self.discriminator(shown), losses.REAL)
+        self.discriminator.requires_grad_(False)  # gradients of its weights would be for nothing here
+        try:
+            with autocast(shown.device, self.precision):
+                return losses.adversarial(self.discriminator(shown), losses.REAL)
+        finally:
+            self.discriminator.requires_grad_(True)
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -1,6 +1,6 @@
 """Estimators of gaze and head direction: what they return, and the VGG16 of ST-ED's training losses."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class Estimator(Freezable):
 
     def __call__(self, image: Tensor) -> Estimate:
         return super().__call__(image)
+
+    def freeze(self) -> Self:
+        # The channels of a pixel side by side: as they have no InstanceNorm, it is quicker so (benchmarks/README.md).
+        return super().freeze().to(memory_format=torch.channels_last)
 
 
 class GazeHeadNet(Estimator):

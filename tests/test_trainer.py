@@ -205,3 +205,12 @@ def test_a_request_to_stop_saves_what_is_done(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     assert loop.run(stop=[15]) == 0
     assert loop.calls[-1] == "save 0"
+
+
+def test_the_redirectors_cost_takes_no_gradients_of_the_discriminators_weights() -> None:
+    trainer = tiny_trainer()
+    shown = random_batch()["image_a"].requires_grad_()
+    trainer.adversary.redirector_cost(shown).backward()
+    weights = list(trainer.adversary.discriminator.parameters())
+    assert shown.grad is not None and all(weight.grad is None for weight in weights)
+    assert all(weight.requires_grad for weight in weights)
