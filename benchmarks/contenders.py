@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -112,6 +111,8 @@ def redirection(
 
 def redirection_in_onnxruntime(config: str, batch: int, device: torch.device) -> Call:
     """Of an exported file, which encodes each time."""
+    import onnxruntime  # of requirements-export.txt
+
     loaded = untrained(config)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -6,6 +6,7 @@ Each in a process of its own, taking turns. "Of the ceiling": what is reached of
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from benchmarks.turns import Contender, Timing, ceiling, in_turn
 
@@ -47,6 +48,9 @@ def redirection_group(config: str) -> list[Contender]:
         Contender(", ".join(filter(None, (name, way))), "redirection", config, 1, given=given)
         for way, given in ways.items()
     ]
+    if not all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
+        print("ONNX Runtime is left out: pip install -r requirements-export.txt", file=sys.stderr)
+        return group
     return [*group, Contender(f"{name}, ONNX Runtime, encoded each time", "redirection_in_onnxruntime", config, 1)]
 
 
