@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codec
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it on success and removed on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_left(path.parent, path.name)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -50,9 +52,12 @@ def new_file(path: Path) -> Iterator[Disk]:
         disk.check()
 
 
-def remove_left(folder: Path) -> None:
-    """Remove what writers that were killed left half done; what another process is writing now stays."""
-    for left in folder.glob(".*.tmp"):
+def remove_left(folder: Path, name: str = "") -> None:
+    """Remove what writers that were killed left half done; what another process is writing now stays.
+
+    name: of the one file that was to be written; '' for all.
+    """
+    for left in folder.glob(f".{glob.escape(name)}.*.tmp" if name else ".*.tmp"):
         if not is_running(left.name.split(".")[-2]):  # .NAME.PID.tmp
             left.unlink(missing_ok=True)
 

@@ -202,7 +202,7 @@ class Run:
             comparison = pictures.comparison_picture(self.redirector)
             write_png(folder / picture_name(dataset.name), comparison)
             tags = {f"full/{tag}": value for tag, value in results[-1].tags().items()}
-            tracker.log(step, tags, {f"full/{dataset.name}": comparison})
+            tracker.log_anew(step, tags, {f"full/{dataset.name}": comparison})
             if dataset is self._shown_set():
                 self._write_samples(pictures, folder)
         tracker.close()

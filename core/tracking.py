@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, *, use_tensorboard: bool, start_step: int | None = None) -> None:
-        self._lines = folder / "metrics.jsonl"
+        self._lines, self._events = folder / "metrics.jsonl", folder / "tensorboard"
         self._board = None
         if _is_quiet:
             return
@@ -38,9 +38,10 @@ class Tracker:
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # a second to import, and optional
 
-            self._board = SummaryWriter(
-                str(folder / "tensorboard"), purge_step=None if start_step is None else start_step + 1
-            )
+            with said_where_full(self._events):
+                self._board = SummaryWriter(
+                    str(self._events), purge_step=None if start_step is None else start_step + 1
+                )
 
     def log(
         self,
@@ -56,15 +57,23 @@ class Tracker:
             ):
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         if self._board is not None:
-            for tag, value in metrics.items():
-                self._board.add_scalar(tag, value, step)
-            for tag, picture in (images or {}).items():
-                self._board.add_image(tag, picture, step, dataformats="HWC")
-            self._board.flush()
+            with said_where_full(self._events):
+                for tag, value in metrics.items():
+                    self._board.add_scalar(tag, value, step)
+                for tag, picture in (images or {}).items():
+                    self._board.add_image(tag, picture, step, dataformats="HWC")
+                self._board.flush()
+
+    def log_anew(self, step: int, metrics: Mapping[str, float], images: Mapping[str, np.ndarray] | None = None) -> None:
+        """As `log`, in place of what was logged of the same step under the same tags, as before a kill."""
+        if not _is_quiet:
+            _keep(self._lines, lambda row: row["step"] != step or row.keys() - {"step"} != metrics.keys())
+        self.log(step, metrics, images)
 
     def close(self) -> None:
         if self._board is not None:
-            self._board.close()
+            with said_where_full(self._events):
+                self._board.close()
 
 
 def progress_bar(
@@ -83,15 +92,22 @@ def say(message: str) -> None:
 
 def _forget_after(path: Path, start: int) -> None:
     """Drop what steps from `start` on logged, and tests at `start`, which a resumed run makes again."""
+    _keep(
+        path,
+        lambda row: row["step"] < start or (row["step"] == start and any(name.startswith("train/") for name in row)),
+    )
+
+
+def _keep(path: Path, is_kept: Callable[[Mapping[str, float]], bool]) -> None:
+    """Drop all other lines; those cut short by a kill, too."""
     if not path.is_file():
         return
-    kept = [line for line in read_text(path, most=sys.maxsize).splitlines() if _is_before(line, start)]
-    write_text(path, "".join(line + "\n" for line in kept))
+    lines = read_text(path, most=sys.maxsize).splitlines()
+    write_text(path, "".join(line + "\n" for line in lines if _passes(line, is_kept)))
 
 
-def _is_before(line: str, start: int) -> bool:
+def _passes(line: str, is_kept: Callable[[Mapping[str, float]], bool]) -> bool:
     try:
-        row = json.loads(line)
-        return row["step"] < start or (row["step"] == start and any(name.startswith("train/") for name in row))
-    except (ValueError, KeyError, TypeError):  # a line cut short by a kill, or none of ours
+        return is_kept(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError):  # a line cut short by a kill, or none of ours
         return False

@@ -58,6 +58,16 @@ def test_a_failure_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_what_a_kill_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    names = (".a.png.99999999.tmp", ".a[1].png.99999999.tmp", ".other.png.99999999.tmp", f".a.png.{os.getppid()}.tmp")
+    for name in names:
+        (tmp_path / name).touch()
+    for name in ("a.png", "a[1].png"):
+        with atomic_write(tmp_path / name) as temporary:
+            temporary.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a[1].png", *names[2:]}
+
+
 def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="save_path: .*file.run cannot be written .*Choose another"):

@@ -1,10 +1,6 @@
 """Making the redirected data set: its targets, its images, the gate, going on after a kill, and the command."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -22,6 +18,7 @@ from models.gazeheadnet import Estimate
 from models.geometry import angular_error_deg
 from models.redirector import Redirector
 from tests import test_train_st_ed
+from tests.kills import kill_when
 from tests.tiny import PoolEstimator, tiny_redirector, write_dataset
 from train_st_ed import main
 from utils import image_to_float, image_to_uint8
@@ -421,14 +418,9 @@ def test_kill_9_in_the_middle_and_the_same_command_again(setup: Path) -> None:
     (setup / "gazecapture_split.json").write_text(json.dumps(split))
     assert main(FLAGS) == 0
     whole = (setup / "run" / "Redirected_samples.h5").rename(setup / "whole.h5")
-    command = [sys.executable, str(ROOT / "train_st_ed.py"), *FLAGS, "--skip-training", "--load-step", "6"]
-    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parts = setup / "run" / f".{FILE_NAME}.parts"
-    while not list(parts.glob("[0-9]*.h5")):
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [str(ROOT / "train_st_ed.py"), *FLAGS, "--skip-training", "--load-step", "6"]
+    kill_when(command, setup, lambda: list(parts.glob("[0-9]*.h5")))
     assert not (setup / "run" / "Redirected_samples.h5").exists() and len(list(parts.glob("[0-9]*.h5"))) < 70
     assert main([*FLAGS, "--skip-training", "--load-step", "6"]) == 0
     assert equal(content(whole), content(setup / "run" / "Redirected_samples.h5"))

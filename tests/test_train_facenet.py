@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -30,6 +29,7 @@ from models.load_pretrained_model import (
     find_estimator_checkpoint,
     load_estimator,
 )
+from tests.kills import kill_when
 from tests.test_dataset_augmented import write_published
 from tests.tiny import write_dataset
 from train_facenet import main
@@ -164,13 +164,7 @@ def test_going_on_with_other_settings_is_said(
 def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     flags = ["--estimator-num-steps", "60", "--estimator-test-interval", "20", "--estimator-save-interval", "7"]
     assert main(["config.json", *flags, "--gazenet-savepath", "whole"]) == 0
-    command = [sys.executable, str(ROOT / "train_facenet.py"), "config.json", *flags]
-    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not best_checkpoint(setup / "gaze").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when([str(ROOT / "train_facenet.py"), "config.json", *flags], setup, best_checkpoint(setup / "gaze").exists)
     assert not estimator_checkpoint(setup / "gaze", 60).exists() and training_state(setup / "gaze").is_file()
     assert main(["config.json", *flags]) == 0
     assert _equal(_weights(setup / "whole", 60), _weights(setup / "gaze", 60))

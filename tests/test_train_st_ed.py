@@ -19,6 +19,7 @@ import torch
 from checkpoints_manager import saved_steps
 from core.config_default import Config
 from core.redirection.load import load as load_redirector
+from tests.kills import kill_when
 from tests.test_checkpoints import flip_a_weight
 from tests.tiny import write_dataset
 from train_st_ed import main
@@ -295,16 +296,10 @@ def test_going_on_with_other_settings_or_another_estimator_is_said(
 
 def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     assert main(["config.json", "--num-training-steps", "60"]) == 0
-    command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "60"]
-    command += ["--save-path", "killed"]
-    process = subprocess.Popen(command, cwd=setup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (setup / "killed" / "checkpoints" / "20.pt").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "60", "--save-path", "killed"]
+    kill_when(command, setup, (setup / "killed" / "checkpoints" / "20.pt").exists)
     assert not (setup / "killed" / "checkpoints" / "60.pt").exists()
-    assert subprocess.run(command, cwd=setup, capture_output=True).returncode == 0
+    assert subprocess.run([sys.executable, *command], cwd=setup, capture_output=True).returncode == 0
     assert equal(final_weights(setup / "run", 60), final_weights(setup / "killed", 60))
 
 

@@ -14,6 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from core.command import UserError
+from core.files import remove_left
 from core.redirection.ahead import ahead
 from core.redirection.edit import LIMIT, Edit
 from core.redirection.faces import PhotoFace
@@ -190,6 +191,7 @@ def _write(
     """Frame by frame, under a temporary name; the name at the end says whether it is whole."""
     temporary, told = out.with_name(f".{out.name}.{os.getpid()}.tmp"), RedirectedVideo(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(out.parent, out.name)
     try:
         with stop_on_signal() as stop:
             writer = Writer(temporary, out.suffix, clip.format, clip.sound, _metadata(clip, job, noted))
