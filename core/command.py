@@ -3,10 +3,11 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -89,9 +90,15 @@ def run_command(prepare: Callable[[], Run]) -> int:
     What `prepare` imports is imported in here, so that Ctrl-C is answered without a traceback from the start.
     """
     use_any_terminal()
+    with _interrupted_by_sigterm():
+        return _prepare_and_go(prepare)
+
+
+def _prepare_and_go(prepare: Callable[[], Run]) -> int:
     try:
         run = prepare()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "Stopped; the same command goes on.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         if not is_foreseen(error):
@@ -100,7 +107,8 @@ def run_command(prepare: Callable[[], Run]) -> int:
         return UNUSABLE
     try:
         return run.go()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "; ".join(filter(None, ("Stopped", run.whereabouts()))) + ".", file=sys.stderr)
         return STOPPED
     except Exception as error:
         _report(run, error)
@@ -114,7 +122,8 @@ def answer(name: str, action: Callable[[], int | None]) -> int:
     """
     use_any_terminal()
     try:
-        return action() or DONE
+        with _interrupted_by_sigterm():
+            return action() or DONE
     except KeyboardInterrupt as stop:
         print(str(stop) or "Stopped; nothing was written.", file=sys.stderr)
         return STOPPED
@@ -123,6 +132,20 @@ def answer(name: str, action: Callable[[], int | None]) -> int:
             raise
         print(f"{name}: {sentence(error)}", file=sys.stderr)
         return UNUSABLE
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """What a scheduler asks is what Ctrl-C asks: what is half done is removed, and the rest said."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_foreseen(error: BaseException) -> bool:

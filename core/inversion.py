@@ -108,8 +108,9 @@ def invert_dataset(
             values: list[dict[str, np.ndarray]] = []
             for entries in parts:
                 if stop:
-                    say(f"Stopped before person {dataset.person_ids[p]}; the same command continues from there.")
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(
+                        f"Stopped before person {dataset.person_ids[p]}; the same command continues from there."
+                    )
                 batch = next(loaded)
                 found = {"w_plus": invert(batch["image"]).float()}
                 if estimator is not None:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from dataset_aligned import AlignedDataset, average_points
 from models.e4e import E4EEncoder
 from models.recrop import estimator_view
 from models.stylegan2 import Generator
+from tests.kills import kill_when
 from tests.tiny import PoolEstimator, write_dataset
 from utils import image_to_float
 
@@ -266,31 +266,22 @@ def test_kill_9_and_the_same_again_gives_the_same_files(data: AlignedDataset, fo
         "t.cache(t.AlignedDataset(sys.argv[1]), Path(sys.argv[2]), Slow())"
     )
     found = tmp_path / "again" / folder.name
-    command = [sys.executable, "-c", code, str(data.path), str(tmp_path / "again")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (found / "00001.h5").exists():
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(["-c", code, str(data.path), str(tmp_path / "again")], ROOT, (found / "00001.h5").exists)
     assert not (found / "00003.h5").exists()
     pair = Pair()
     cache(data, tmp_path / "again", pair)
     assert 0 < pair.done <= 4 and content(found) == content(folder)
 
 
-def test_a_request_to_stop_keeps_what_is_written(
-    data: AlignedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_request_to_stop_keeps_what_is_written(data: AlignedDataset, tmp_path: Path) -> None:
     class Stopped(Pair):
         def generate(self, w_plus: Tensor) -> Tensor:
             if self.done == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().generate(w_plus)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="Stopped before person 00002; the same command continues from there."):
         cache(data, tmp_path / "stopped", Stopped())
-    assert "Stopped before person 00002; the same command continues from there." in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.glob("stopped/*/*")) == ["00000.h5", "00001.h5"]
 
 

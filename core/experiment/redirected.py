@@ -197,8 +197,9 @@ class Generation:
                 with writer.person(person) as file:
                     for rows in parts:
                         if stop:
-                            say(f"Stopped before person {person}; the same command continues from there.")
-                            raise KeyboardInterrupt
+                            raise KeyboardInterrupt(
+                                f"Stopped before person {person}; the same command continues from there."
+                            )
                         counts, values = self._redirect(redirector, estimator, next(loaded), rows, device)
                         file.append(counts, **values)
                         bar.update(len(rows))
