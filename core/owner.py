@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any, Self
 from core.command import UserError
 from core.disk import said_where_full
 from core.files import is_running, parse_json
+from core.tracking import say
 
 if sys.platform == "win32":
     import msvcrt
@@ -28,7 +30,12 @@ else:
 
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # by another process; any other error: there are no locks
 LOCK = ".owner"  # its name in a folder
+_PATIENCE = 1.0  # seconds, before it is asked for again
 _FAR = 1 << 30  # a byte beyond the text: on Windows nobody reads what is locked
+
+
+class InUse(UserError):
+    """Another process has it."""
 
 
 class Owner:
@@ -117,7 +124,20 @@ def own(folder: Path, key: str = "", of: str = "") -> Owner:
     remedy = "Wait until it is done, or stop it" + (f", or choose another {key}." if key else ".")
     if is_locked is None:
         remedy += f" If it runs no more, remove {path} (its file system has no locks that would tell)."
-    raise UserError(where, _in_words(first), remedy=remedy)
+    raise InUse(where, _in_words(first), remedy=remedy)
+
+
+def own_when_free(folder: Path, key: str = "", of: str = "") -> Owner:
+    """As `own`, but for what the other process makes for both: says whom it waits for, and waits."""
+    is_said = False
+    while True:
+        try:
+            return own(folder, key, of)
+        except InUse as error:
+            if not is_said:
+                say(f"{error} This process waits, and takes what is made there.")
+            is_said = True
+        time.sleep(_PATIENCE)
 
 
 def _open_and_lock(path: Path) -> tuple[io.FileIO, bool | None]:

@@ -15,6 +15,7 @@ from core.experiment.redirected import Generation, plan_generation
 from core.files import parse_json, require_writable
 from core.hdf5 import open_hdf5, read_attributes
 from core.loading import PatientLoader
+from core.owner import own_when_free
 from core.sense import require_sense
 from core.tracking import say
 from dataset import GazeDataset, PersonImages, knows_gaze, list_persons, load_person_split, read_person_split
@@ -49,34 +50,41 @@ TESTS = (
 def make_missing_data(config: Config, *, faces: bool = False) -> None:
     """Make the embedded data set if `synthetic_data` is set and gazecapture_file is not there.
 
-    faces: and the aligned faces, where gazecapture_aligned_file is set.
+    faces: and the aligned faces, where gazecapture_aligned_file is set. Where another process makes it, wait for that.
     Raises UserError if its name is none of the embedded files', or another of them is there; OSError if the folder
     cannot be written.
     """
     path, aligned = Path(config.gazecapture_file), Path(config.gazecapture_aligned_file)
-    with_faces = faces and is_set(config.gazecapture_aligned_file)
     if not config.synthetic_data:
         return
+    wanted = [path, aligned] if faces and is_set(config.gazecapture_aligned_file) else [path]
     finish_moving(path.parent)
-    if path.exists() and (aligned.exists() or not with_faces):
-        _say_other_settings(config, path)
-        return
-    size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
-    aligned_size = None
-    if with_faces:
-        aligned_size = _embedded_size("gazecapture_aligned_file", aligned, "GazeCapture_aligned_{}.h5")
-        if aligned.parent != path.parent:
-            raise UserError(
-                f"gazecapture_aligned_file: to have it made, put it beside gazecapture_file, in {path.parent}."
-            )
-    present = [path.parent / name for name in output_names(size, aligned_size) if (path.parent / name).exists()]
+    if not all(file.exists() for file in wanted):
+        size = _embedded_size("gazecapture_file", path, "GazeCapture_{}.h5")
+        aligned_size = None
+        if aligned in wanted:
+            aligned_size = _embedded_size("gazecapture_aligned_file", aligned, "GazeCapture_aligned_{}.h5")
+            if aligned.parent != path.parent:
+                raise UserError(
+                    f"gazecapture_aligned_file: to have it made, put it beside gazecapture_file, in {path.parent}."
+                )
+        require_writable(path.parent, "gazecapture_file")
+        with own_when_free(path.parent):
+            finish_moving(path.parent)
+            if missing := [file for file in wanted if not file.exists()]:
+                _make_data(config, missing[0], size, aligned_size)
+                return
+    _say_other_settings(config, path)
+
+
+def _make_data(config: Config, missing: Path, size: int, aligned_size: int | None) -> None:
+    folder = missing.parent
+    present = [folder / name for name in output_names(size, aligned_size) if (folder / name).exists()]
     if present:
-        missing = path if not path.exists() else aligned
         raise UserError(f"{missing} is not there, but {present[0]} is. Remove it, or set another folder.")
-    require_writable(path.parent, "gazecapture_file")
-    say(f"Making the embedded data set in {path.parent} ...")
+    say(f"Making the embedded data set in {folder} ...")
     make_dataset(
-        path.parent,
+        folder,
         persons=config.synthetic_persons,
         samples=config.synthetic_samples,
         seed=config.seed,

@@ -1,15 +1,19 @@
 """The embedded data set after a kill at any moment, and on a full disk: the same command makes it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from core import owner, sources
+from core.config_default import Config
 from core.owner import own
 from preprocess.__main__ import main
 from preprocess.synthetic.dataset import output_names
+from tests.test_owner import holder
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--persons", "4", "--samples", "2", "--image-size", "64", "--aligned", "64", "--workers", "1")
@@ -65,6 +69,37 @@ def test_two_commands_do_not_draw_into_one_folder(tmp_path: Path, capsys: pytest
         )
     assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_start_waits_for_the_data_that_the_first_makes(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config(synthetic_data=True, gazecapture_file=str(tmp_path / "GazeCapture_64.h5"))
+    with holder(tmp_path) as (first, _):
+
+        def makes_it(_: float) -> None:
+            shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+            first.kill()
+            first.wait()
+
+        monkeypatch.setattr(owner.time, "sleep", makes_it)
+        sources.make_missing_data(config)
+    said = capsys.readouterr().out
+    assert f"is in use by process {first.pid}" in said and "This process waits" in said and "Making" not in said
+    assert content(tmp_path) == content(written)
+
+
+def test_two_starts_at_once_make_their_data_once(written: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from core.config_default import Config; from core import sources\n"
+        "given = dict(synthetic_persons=4, synthetic_samples=2, synthetic_data=True, gazecapture_file=sys.argv[1])\n"
+        "sources.make_missing_data(Config(**given))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "data" / "GazeCapture_64.h5")]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = "".join(one.communicate(timeout=100)[0] for one in both)
+    assert [one.returncode for one in both] == [0, 0] and said.count("Making the embedded data set") == 1
+    assert not list((tmp_path / "data").glob(".*"))
 
 
 @pytest.mark.parametrize("limit", [500, 20_000, 90_000])

@@ -14,7 +14,7 @@ from core.estimator.build import needs_training_estimator
 from core.estimator.run import prepare_estimators
 from core.estimator.spec import EstimatorSpec
 from core.files import require_writable
-from core.owner import own
+from core.owner import own_when_free
 from core.runtime import stop_on_signal
 from core.tracking import say
 from dataset_aligned import AlignedDataset
@@ -38,7 +38,9 @@ def train_missing_autoencoder(config: Config, wanted: Sequence[EstimatorSpec], d
     faces = sources.open_faces(config, sources.TRAIN)
     sources.build_batches(config, faces, 0, device)  # too few samples is found out now
     estimator = prepare_estimators(config, wanted, device).get("gazenet")
-    with own(Path(config.e4e_weights).parent, "e4e_weights", of=Path(config.e4e_weights).name):
+    with own_when_free(Path(config.e4e_weights).parent, "e4e_weights", of=Path(config.e4e_weights).name):
+        if Path(config.e4e_weights).is_file():  # of another process, meanwhile
+            return
         _train(config, faces, estimator, device)
 
 
@@ -84,5 +86,4 @@ def _train(config: Config, faces: AlignedDataset, estimator: Estimator | None, d
             num_workers=config.num_data_loaders,
         )
     if not done:
-        say("Stopped in the training of the autoencoder; the same command continues from there.")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("Stopped in the training of the autoencoder; the same command continues from there.")

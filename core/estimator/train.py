@@ -17,7 +17,7 @@ from core.estimator.spec import EstimatorSettings, EstimatorSpec, setting_names,
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, training_state
 from core.facts import differences, say_differences
 from core.files import clean_run, require_writable, write_text
-from core.owner import own
+from core.owner import own_when_free
 from core.runtime import stop_on_signal
 from core.schedules import Cadence
 from core.tracking import Tracker, say
@@ -172,17 +172,19 @@ def train_to_end(training: Training, train_set: LabeledImages, test_sets: Sequen
     """Train an estimator that is missing, from where an earlier training stopped.
 
     test_sets: see `train`.
-    Raises OSError or UserError before anything is written, as where another process trains it, FloatingPointError if
-    the loss is not finite, KeyboardInterrupt, with the state saved, if the user asks to stop.
+    Where another process trains it, wait for that.
+    Raises OSError or UserError before anything is written, FloatingPointError if the loss is not finite,
+    KeyboardInterrupt, with the state saved, if the user asks to stop.
     """
-    with own(training.spec.path, training.spec.path_key):
+    with own_when_free(training.spec.path, training.spec.path_key):
         trainer = start_training(training)
         if trainer is None:
             return
         check_data(training, trainer, train_set)
         if not train(training, trainer, train_set, test_sets):
-            say(f"Stopped at step {trainer.step} of the estimator; the same command continues from there.")
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                f"Stopped at step {trainer.step} of the estimator; the same command continues from there."
+            )
 
 
 def measure_share(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.files import read_json, write_json
-from core.owner import own
+from core.owner import own, own_when_free
 from preprocess.synthetic.domains import DOMAINS
 
 _WHOLE, _RECIPE = ".synthetic-whole", ".recipe"
@@ -20,12 +20,14 @@ _WHOLE, _RECIPE = ".synthetic-whole", ".recipe"
 def finish_moving(out: Path) -> Mapping[str, object]:
     """Move what a killed command had made in full; returns what it was made by, nothing if there is none.
 
-    Raises UserError if another process is at it.
+    Waits where another process is at it.
     """
     whole = out / _WHOLE
     if not whole.is_dir():
         return {}
-    with own(out):
+    with own_when_free(out):
+        if not whole.is_dir():
+            return {}
         recipe = read_json(whole / _RECIPE) if (whole / _RECIPE).is_file() else {}
         # The training file stands for all to whoever asks whether there is a data set.
         for path in sorted(whole.iterdir(), key=lambda path: path.name.startswith(DOMAINS[0].name)):
