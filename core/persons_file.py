@@ -34,7 +34,7 @@ class PersonsFile:
     def __init__(self, path: Path, damaged: str) -> None:
         self.path, self.damaged = path, f"The file is damaged or has changed: {damaged}"
         self._file: h5py.File | None = None
-        self._owner = 0
+        self._owner = self._size = 0
         self._handles: dict[tuple[str, str], _Rows] = {}
 
     def row(self, person: str, name: str, index: int) -> np.ndarray:
@@ -49,6 +49,7 @@ class PersonsFile:
             values = np.empty(rows.shape, rows.dtype)
             rows.space.select_hyperslab((index, *rows.start), (1, *rows.shape))
             rows.data.read(rows.memory, rows.space, values, rows.kind)
+            self._require_whole()
             self._handles[person, name] = rows
         except UserError:
             raise
@@ -87,10 +88,17 @@ class PersonsFile:
                 cv2.setNumThreads(0)  # the workers are the parallelism
             # HDF5 would keep up to 1 MB of images a person: gigabytes, in which a random read finds nothing.
             self._file = open_hdf5(self.path, damaged=self.damaged, again=True, rdcc_nbytes=0, rdcc_nslots=1)
-            self._owner = os.getpid()
+            self._owner, self._size = os.getpid(), os.fstat(self._file.id.get_vfd_handle()).st_size
         table = self._file[person][name]
         require_readable(table)
         return table
+
+    def _require_whole(self) -> None:
+        """Beyond the end of a file that was cut since it was opened, HDF5 reads zeros: black images."""
+        assert self._file is not None
+        size = os.fstat(self._file.id.get_vfd_handle()).st_size
+        if size < self._size:
+            raise OSError(f"it was of {self._size:,} bytes when it was opened, and is of {size:,} now")
 
     def _be_mine(self) -> None:
         if self._file is not None and self._owner != os.getpid():

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from core.batches import IndexSampler, PairSampler, evaluation_pairs, labeled_subset
 from core.command import UserError
 from dataset import GazeDataset, load_person_split, prepare_image
+from tests.tiny import write_dataset
 from utils import image_to_float
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -485,3 +487,12 @@ def test_evaluation_partner_depends_on_the_seed_not_on_the_fraction(data: GazeDa
     assert all(everything[a] == b for a, b in some)
     assert len(evaluation_pairs(data, seed=5, fraction=1e-6)) == 1
     assert dict(evaluation_pairs(data, seed=6).tolist()) != everything
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_no_black_image(tmp_path: Path) -> None:
+    data = GazeDataset(write_dataset(tmp_path / "tiny.h5", size=128))
+    data[0], data[6]  # both are open
+    os.truncate(data.path, 4096)
+    for index in (5, 11):
+        with pytest.raises(UserError, match="tiny.h5: person .* bytes when it was opened, and is of 4,096 now"):
+            data[index]
