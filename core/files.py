@@ -12,11 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from core.command import UserError
 from core.disk import Disk, said_where_full
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_BYTES = 1 << 29  # of a file that is read at once: a photograph of 100 megapixels, unpacked, is of 300 MB
 _MOST_JSON = 1 << 25  # letters; in memory they may become twenty times as much
@@ -115,6 +118,19 @@ def read_text(path: Path, errors: str = "backslashreplace", most: int = MOST_BYT
     content = read_bytes(path, most)
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
     return content.decode(encoding, errors).replace("\r\n", "\n")
+
+
+def read_array(path: Path) -> "np.ndarray":
+    """The numbers of a .npy file, float64. Raises OSError as `read_bytes` does, ValueError where it is none."""
+    import numpy as np  # slow to import
+
+    require_file(path, MOST_BYTES)
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy takes its header for a line of Python: whatever may be wrong with one comes
+        raise ValueError(f"no .npy file of numbers ({error})") from error
 
 
 def write_json(path: Path, content: object) -> None:

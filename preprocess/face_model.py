@@ -15,6 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
+from core.files import read_array
 
 CENTRE = np.array([0.0, 30.0, 0.0])
 EYE_CORNERS = (36, 39, 42, 45)
@@ -72,8 +73,8 @@ def load_face_model(path: str | Path) -> FaceModel:
     if not path.is_file():
         raise UserError(f"{path}: no such face model.")
     try:
-        points = np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (ValueError, TypeError, EOFError) as error:
+        points = read_array(path)
+    except ValueError as error:
         raise UserError(f"{path}: not a .npy file of numbers. Expected 14, 50 or 68 points in mm.") from error
     named = {14: (*RIGID, None), 50: _ROWS_50, 68: tuple(range(68))}
     if points.ndim != 2 or points.shape[1] != 3 or len(points) not in named or not np.isfinite(points).all():

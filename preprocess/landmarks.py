@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
-from core.files import parse_json, read_text
+from core.files import parse_json, read_array, read_text
 
 Source = Callable[[ndarray, str], ndarray | None]
 SUFFIXES = (".npy", ".json", ".csv")
@@ -96,7 +96,7 @@ def read_landmarks(path: str | Path) -> ndarray | None:
 
 def _read_points(path: Path) -> ndarray:
     if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+        return read_array(path)
     text = read_text(path)
     if path.suffix == ".json":
         value = parse_json(text)

@@ -1,6 +1,7 @@
 """Damage at random, the same for the same seed, and what reads it in a process that can be ended."""
 
 import os
+import re
 import signal
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 
 from core.command import is_foreseen
 
+Reader = Callable[[Path], object]
 SECONDS = 20  # for one case, on a machine that others use as well
 
 
@@ -25,6 +27,25 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     if kind == 1:
         changed[at[0] : at[0] + rng.integers(1, 64)] = rng.integers(256)
     return changed.tobytes()
+
+
+_WORDS = re.compile(rb'"[^"\n]*"|[-+.\w]+|\s+|.', re.DOTALL)
+_ODD = [
+    b"1" + b"0" * 400, b"-1e999", b"nan", b"NaN", b"Infinity", b"null", b"true", b'""', b"[]", b"{}", b"0",
+    b"-1", b"1e-320", b"9223372036854775808", b"[" * 3000, b'"\\ud800"', b"\xff\xfe", b"\xef\xbb\xbf", b"\x00", b"'",
+    b",", b":", b"../../x", b'"/dev/zero"', b"1_000", b"0x10", b"\xe2\x80\xae", b"\x1b[2J", b"a" * 5000,
+    b"[1, 2]", b'{"a": 1}',
+]  # fmt: skip
+
+
+def odd_text(content: bytes, rng: np.random.Generator) -> bytes:
+    """Up to three of the words of a text put in another's place, left out, doubled, or odd."""
+    words = _WORDS.findall(content)
+    for _ in range(rng.integers(1, 4)):
+        at, kind = int(rng.integers(len(words))), rng.integers(5)
+        new = [_ODD[rng.integers(len(_ODD))], words[rng.integers(len(words))], b"", words[at] * 2, words[at]][kind]
+        words[at] = new + _ODD[rng.integers(len(_ODD))] * int(kind == 4)
+    return b"".join(words)
 
 
 def fault(read: Callable[[], object], foreseen: tuple[type[Exception], ...] = ()) -> str:

@@ -25,15 +25,17 @@ from core.redirection.photo_files import open_photo
 from core.redirection.video_files import open_video
 from core.torch_files import is_damaged
 from dataset import GazeDataset, knows_gaze, read_person_split
+from preprocess.datasets.eth_xgaze import read_camera
 from preprocess.datasets.eyediap_files import DamagedSession, read_video
 from preprocess.datasets.gazecapture import read_focal_lengths
+from preprocess.datasets.matlab import read_numbers
 from preprocess.datasets.mpiifacegaze import read_calibration
 from preprocess.face_model import load_face_model
 from preprocess.face_patches import LeftOut
 from preprocess.fingerprints import fingerprints
 from preprocess.image_files import BEHIND, read_exif, read_image
 from preprocess.inspect.verify import verify
-from preprocess.landmarks import BadLandmarks
+from preprocess.landmarks import BadLandmarks, read_landmarks
 from preprocess.person_file import DamagedPerson
 from utils import load_state, read_torch_file
 
@@ -83,6 +85,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "session": lambda path: list(read_video(path, 1)),
     "focal lengths": read_focal_lengths,
     "face model": load_face_model,
+    "landmarks": read_landmarks,
+    "camera": read_camera,
+    "numbers": read_numbers,
 }
 
 

@@ -47,7 +47,7 @@ def open_video(path: Path) -> "Iterator[Clip]":
     if not path.is_file():
         raise UserError(f"{path}: no such video.")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a video ({_reason(error)}).") from error
     with container:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 
 from core.command import UserError
-from core.files import read_json, read_text
+from core.files import read_bytes, read_json, read_text
 from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import eth_xgaze_normalized as normalized
@@ -100,7 +100,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_camera(path: Path) -> Camera:
     """From an OpenCV XML file. Raises ValueError that says what is wrong with it."""
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(read_bytes(path))
     except FileNotFoundError as error:
         raise ValueError(f"no {path.name}") from error
     except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two: of its encoding

@@ -170,13 +170,15 @@ def read_video(path: Path, every: int) -> Iterator[Frame]:
 
     try:
         require_file(path)
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise DamagedSession(f"no {path.name}" if missing else f"{path.name} cannot be read as a video") from error
     with container:
         if not container.streams.video:
             raise DamagedSession(f"{path.name} cannot be read as a video: there is none in it")
+        if container.streams.video[0].codec_context is None:
+            raise DamagedSession(f"{path.name} cannot be read as a video: nothing here decodes it")
         yield from _judge(_shown(container), every)
 
 

@@ -14,14 +14,12 @@ Source: Zhang et al., "It's written all over your face", CVPRW 2017, and the not
 """
 
 import argparse
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.io
 from numpy import ndarray
 
 from core.command import UserError
@@ -29,6 +27,7 @@ from core.files import read_text
 from preprocess.commands import COMMANDS
 from preprocess.conversion import Conversion, add_converter, check_arguments
 from preprocess.datasets import mpiifacegaze_normalized as normalized
+from preprocess.datasets.matlab import read_numbers
 from preprocess.face_model import EYE_CORNERS, HeadPose
 from preprocess.face_patches import FaceCutter, LeftOut, Sample, cutter_from
 from preprocess.image_files import read_image
@@ -39,8 +38,6 @@ NAME = "mpiifacegaze"
 NUM_FIELDS = 28
 GIVEN = (*EYE_CORNERS, 48, 54)  # the six landmarks of the data set, in its order
 MAX_APART = 50.0  # mm between our face centre and the annotated one: further off, it is another face
-_FEW = 1000
-_BOXES = ("cell", "struct", "object", "function", "opaque")  # what may hold anything
 MAX_OFF_SCREEN = 20.0  # mm between the annotated target and that of the point on the screen
 
 
@@ -113,15 +110,13 @@ def _load_mat(path: Path, expected: dict[str, tuple[int, ...]]) -> list[ndarray]
     if not path.is_file():
         raise DamagedPerson(f"no {path.parent.name}/{path.name}")
     try:
-        # Numbers alone, and few: a file may hold much that is packed to little.
-        few = [name for name, shape, kind in scipy.io.whosmat(path) if math.prod(shape) < _FEW and kind not in _BOXES]
-        found, arrays = scipy.io.loadmat(path, variable_names=few) if few else {}, []
+        found, arrays = read_numbers(path), []
         for names in expected:
             name = next(name for name in names.split(" or ") if name in found)
-            arrays.append(np.asarray(found[name], np.float64))
+            arrays.append(found[name])
     except StopIteration as error:
         raise DamagedPerson(f"{path.parent.name}/{path.name} has no {names}") from error
-    except Exception as error:  # SciPy raises whatever comes up in a damaged file
+    except (OSError, ValueError) as error:
         raise DamagedPerson(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
     for (names, counts), array in zip(expected.items(), arrays, strict=True):
         if array.size not in counts or not np.isfinite(array).all():
