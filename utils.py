@@ -93,7 +93,7 @@ def read_torch_file(path: str | Path) -> object:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file.")
+        raise UserError(f"{path}: no such file.", remedy="Correct the path.")
     if is_damaged(path):
         raise DamagedWeights(f"{path}: {_DAMAGED}")
     try:

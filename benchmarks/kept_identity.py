@@ -152,7 +152,9 @@ def measured(embed: Embed, loaded: Loaded, folder: Path, same: Sequence[Path]) -
     one_person = {"photographs of one person": of_one_person(embed, same)} if same else {}
     faces = [known for path in photographs(folder) for known in known_faces(embed, path)]
     if not faces:
-        raise UserError(f"--photos: {folder}: no face in it that looks about into the camera.")
+        raise UserError(
+            f"--photos: {folder}: no face in it that looks about into the camera.", remedy="Name other photographs."
+        )
 
     def redirected(edit: Edit) -> Change:
         return lambda photo, face: redirect_faces(loaded, photo, [face], edit).pixels

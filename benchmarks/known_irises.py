@@ -61,7 +61,10 @@ def known_irises(data: GazeDataset, rows: ndarray) -> Irises:
     with open_hdf5(data.path) as file:
         attributes = read_attributes(file)
     if not attributes.get("synthetic") or "view" in attributes:
-        raise UserError(f"{data.path}: not patches of the embedded data set, so nobody knows where the irises are.")
+        raise UserError(
+            f"{data.path}: not patches of the embedded data set, so nobody knows where the irises are.",
+            remedy="Name one that `python -m preprocess synthetic` made.",
+        )
     drawn = list(_drawn_again(data, rows, _Making.of(attributes)))
     labels, points, ahead = (np.array(part) for part in zip(*drawn, strict=True))
     if not np.allclose(labels[:, :4], data.labels()[rows], rtol=0, atol=TOLERANCE):

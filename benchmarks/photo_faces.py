@@ -78,13 +78,13 @@ def read_frames(path: Path) -> Iterator[ndarray]:
     import av  # slow to import, and only clips need it
 
     if not path.is_file():
-        raise UserError(f"--clip: {path}: no such file.")
+        raise UserError(f"--clip: {path}: no such file.", remedy="Correct the path.")
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"--clip: {path}: cannot be read as a video ({error}).") from error
+        raise UserError(f"--clip: {path}: cannot be read as a video ({error}).", remedy="Name another.") from error
 
 
 def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
@@ -100,7 +100,7 @@ def write_faces(path: Path, photos: Path | None, clips: Sequence[Path]) -> None:
         for group, found in sources.items():
             _write_group(file, group, found, left_out)
         if not len(file):
-            raise UserError(f"No face was found ({_told(left_out)}).")
+            raise UserError(f"No face was found ({_told(left_out)}).", remedy="Name other photographs.")
         file.attrs.update({"color_order": "RGB", "gaze_known": False, "made_from": made_from(photos, clips)})
         file.attrs["reference"] = f"{DETECTOR}: head by PnP, gaze by the irises"
         file.attrs["left_out"] = _told(left_out)

@@ -69,4 +69,7 @@ def _train(data: Path, folder: Path, seed: int, steps: int) -> None:
         command = [sys.executable, str(ROOT / "train_facenet.py"), str(CONFIG), "--no-synthetic-data", *words]
         status = subprocess.run(command, stdout=output, stderr=output, cwd=ROOT).returncode
     if status:
-        raise UserError(f"The training of {folder} failed; see {folder / 'output.txt'}.")
+        raise UserError(
+            f"The training of {folder} failed; see {folder / 'output.txt'}.",
+            remedy="Mend what it says and run the same command again.",
+        )

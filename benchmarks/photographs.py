@@ -92,7 +92,10 @@ def into_camera(faces: Faces, estimates: Estimates, names: Sequence[str]) -> str
     """Markdown: where those are seen to look who look into the camera, whatever the reference says."""
     unknown = sorted(set(names) - set(faces.names))
     if unknown:
-        raise UserError(f"--into-camera: no face {', '.join(unknown)}; there are {', '.join(faces.names)}.")
+        raise UserError(
+            f"--into-camera: no face {', '.join(unknown)}; there are {', '.join(faces.names)}.",
+            remedy="Name some of these.",
+        )
     rows = [faces.names.index(name) for name in names]
     lines = [f"| {len(rows)} faces that look into the camera | degrees off | mean pitch | mean yaw | "
              f"aim: at most {INTO_CAMERA_AIM:g} off |", "|---|---|---|---|---|"]  # fmt: skip
@@ -130,7 +133,7 @@ def reference_on(path: Path, count: int) -> None:
     posed = np.flatnonzero(np.isfinite(seen.labels).all(axis=1))
     found = f"a face found in {len(seen.rows)} of {len(rows)} patches of {data.image_size} px, a head in {len(posed)}"
     if len(posed) < len(rows) / 2:
-        raise UserError(f"{path}: {found}, too few to tell.")
+        raise UserError(f"{path}: {found}, too few to tell.", remedy="Name a file of more.")
     print(f"{path.name}: {found}\n")
     print(
         table(

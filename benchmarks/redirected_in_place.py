@@ -75,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         loaded = load(arguments.checkpoint, device="cpu")
         faces = [face for path in photographs(arguments.photos) for face in faces_in(path)]
         if not faces:
-            raise UserError(f"--photos: {arguments.photos}: no face in it that looks about into the camera.")
+            raise UserError(
+                f"--photos: {arguments.photos}: no face in it that looks about into the camera.",
+                remedy="Name other photographs.",
+            )
         print(f"{len(faces)} faces in their photographs, changes of asked-for against measured angles:\n")
         print(summary(changes(loaded, faces), len(faces)))
 

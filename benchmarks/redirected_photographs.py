@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redirector, size = loaded.redirector, sizes_of(loaded)[-1]
         sets, _ = read_faces(arguments.faces)
         if PHOTOGRAPHS not in sets:
-            raise UserError(f"--faces: {arguments.faces} has no photographs in it, only clips.")
+            raise UserError(f"--faces: {arguments.faces} has no photographs in it, only clips.", remedy="Name another.")
         pixels = [prepare_image(np.ascontiguousarray(patch), size) for patch in sets[PHOTOGRAPHS].pixels]
     except UserError as error:
         print(error, file=sys.stderr)

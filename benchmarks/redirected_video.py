@@ -130,7 +130,7 @@ def made_clips(photograph: Path, folder: Path) -> list[Path]:
     image = cv2.imread(str(photograph), cv2.IMREAD_COLOR_RGB)
     faces = [] if image is None else find_faces(image)
     if not faces:
-        raise UserError(f"--photo: {photograph}: no photograph with a face.")
+        raise UserError(f"--photo: {photograph}: no photograph with a face.", remedy="Name another.")
     clips = {"moving": over_the_face, "away-and-back": away_and_back}
     for name, camera in clips.items():
         write_clip(folder / f"{name}.mp4", image, camera(faces[0].box))

@@ -87,7 +87,10 @@ def evaluate(
     redirector.eval()
     pairs = evaluation_pairs(dataset, seed=seed, fraction=fraction, alone=False, within_group=within_group)
     if not len(pairs):
-        raise UserError(f"{dataset.path}: no person has two images, so there is nothing to redirect to.")
+        raise UserError(
+            f"{dataset.path}: no person has two images, so there is nothing to redirect to.",
+            remedy="Use a file, or a part of the split, whose persons have more.",
+        )
     gallery = Gallery(dataset, seed, device) if pictures else None
     blind = mean_direction(dataset.labels()[pairs[:, 1]], device)
     collected: dict[str, list[Tensor]] = {}

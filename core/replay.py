@@ -57,7 +57,9 @@ def logged(path: Path) -> Losses:
         terms = [(row["step"], {name: row[name] for name in row if name.startswith("train/")}) for row in rows]
         losses = {step: values for step, values in terms if values}
     if not losses:
-        raise UserError(str(path), "holds no losses of a training")
+        raise UserError(
+            str(path), "holds no losses of a training", remedy="Name the config.json of a run that has trained."
+        )
     return losses
 
 

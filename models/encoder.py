@@ -86,7 +86,10 @@ def bottleneck_side(image_size: int, blocks: int) -> int:
     """Height and width of the innermost feature map. Raises UserError if the blocks do not fit the size."""
     side = image_size >> (blocks + 1)
     if side < 2 or side << (blocks + 1) != image_size:
-        raise UserError(f"{blocks} dense blocks do not fit images of {image_size} px: bottleneck {side} px.")
+        raise UserError(
+            f"{blocks} dense blocks do not fit images of {image_size} px: bottleneck {side} px.",
+            remedy="Set num_blocks or image_size otherwise.",
+        )
     return side
 
 

@@ -109,5 +109,8 @@ def to_compact_size(image: Tensor) -> Tensor:
     size = image.shape[-1]
     if size % IMAGE_SIZE or image.shape[-2] != size:
         found = tuple(image.shape[-2:])
-        raise UserError(f"A compact estimator needs square images of a multiple of 64 px, got {found}.")
+        raise UserError(
+            f"A compact estimator needs square images of a multiple of 64 px, got {found}.",
+            remedy="Set image_size so, or another gazenet_backbone.",
+        )
     return image if size == IMAGE_SIZE else F.avg_pool2d(image, size // IMAGE_SIZE)

@@ -125,14 +125,15 @@ def check_out(out: Path) -> None:
 
 def _choose(conversion: Conversion, persons: Sequence[str] | None) -> list[str]:
     if not conversion.persons:
-        raise UserError(f"{conversion.dataset}: no persons found.")
+        raise UserError(f"{conversion.dataset}: no persons found.", remedy="Name the folder of the data with --raw.")
     if persons is None:
         return list(conversion.persons)
     unknown = sorted(set(persons) - set(conversion.persons))
     if unknown:
         some, there = ", ".join(unknown[:3]), ", ".join(conversion.persons[:3])
         raise UserError(
-            f"--persons: {len(unknown)} not in the data ({some}); there are {len(conversion.persons)} ({there}, ...)."
+            f"--persons: {len(unknown)} not in the data ({some}); there are {len(conversion.persons)} ({there}, ...).",
+            remedy="Name some of these.",
         )
     return [person for person in conversion.persons if person in set(persons)]
 
@@ -214,7 +215,10 @@ def _finish(conversion: Conversion, facts: Facts, persons: list[str], parts: Per
         beside = out.with_suffix(".failed.left_out.tsv") if out.exists() else left_out_file(out)
         os.replace(listing, beside)
         remove_parts(out)
-        raise UserError(f"{conversion.dataset}: no sample could be converted; {beside} says why.")
+        raise UserError(
+            f"{conversion.dataset}: no sample could be converted; {beside} says why.",
+            remedy="Mend that, and run the same command again.",
+        )
     os.replace(listing, left_out_file(out))
     _write_split(conversion, out)
     parts.finish()

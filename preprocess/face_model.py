@@ -71,7 +71,7 @@ def load_face_model(path: str | Path) -> FaceModel:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such face model.")
+        raise UserError(f"{path}: no such face model.", remedy="Correct the path.")
     try:
         points = read_array(path)
     except ValueError as error:

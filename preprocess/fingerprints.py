@@ -60,7 +60,7 @@ def check_landmarks(folder: Path, persons: Sequence[str]) -> None:
     if not any(_is_of(name, set(persons)) for name in found):
         raise UserError(
             f"--landmarks: {folder} has nothing of the persons ({', '.join(persons[:3])}), found "
-            f"{', '.join(found[:3])}. It must have the folders that the images have in --raw."
+            f"{', '.join(found[:3])}. Name one with the folders that the images have in --raw."
         )
 
 

@@ -126,9 +126,11 @@ def landmark_folder(folder: str | Path) -> Source:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"--landmarks: {folder} is not a folder of landmark files.")
+        raise UserError(f"--landmarks: {folder} is not a folder of landmark files.", remedy="Name one.")
     if not any(name.endswith(SUFFIXES) for _, _, names in os.walk(folder, followlinks=True) for name in names):
-        raise UserError(f"--landmarks: {folder} holds no landmark file, {', '.join(SUFFIXES)}.")
+        raise UserError(
+            f"--landmarks: {folder} holds no landmark file, {', '.join(SUFFIXES)}.", remedy="Name the folder that does."
+        )
 
     def source(image: ndarray, name: str) -> ndarray | None:
         path = landmark_file(folder, name)

@@ -158,7 +158,10 @@ def _choose(
     ]
     missing = sorted(wanted - {source.person for source in sources}) if wanted is not None else []
     if missing:
-        raise UserError(f"--persons: {len(missing)} in none of the inputs ({', '.join(missing[:3])}).")
+        raise UserError(
+            f"--persons: {len(missing)} in none of the inputs ({', '.join(missing[:3])}).",
+            remedy="Name persons that are.",
+        )
     if not sources:
         raise UserError("No persons in the inputs, expected a group a person.")
     return sorted(sources, key=lambda source: source.name)
@@ -255,7 +258,7 @@ def _short(value: object) -> object:
 def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
     """The persons of --persons and of --split, --part."""
     if (arguments.split is None) != (arguments.part is None):
-        raise UserError("--split FILE and --part NAME belong together.")
+        raise UserError("--split FILE and --part NAME belong together.", remedy="Give both, or neither.")
     if arguments.split is None:
         return arguments.persons
     if arguments.persons is not None:
@@ -264,11 +267,18 @@ def _read_persons(arguments: argparse.Namespace) -> list[str] | None:
         parts = read_json(arguments.split)
         persons = parts[arguments.part]
     except OSError as error:
-        raise UserError(f"--split: {arguments.split} cannot be read ({error.strerror}).") from error
+        raise UserError(
+            f"--split: {arguments.split} cannot be read ({error.strerror}).", remedy="Correct the path."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--split: {arguments.split} has no part {arguments.part!r} ({error}).") from error
+        raise UserError(
+            f"--split: {arguments.split} has no part {arguments.part!r} ({error}).", remedy="Name one that it has."
+        ) from error
     if not isinstance(persons, list) or not all(isinstance(person, str) for person in persons):
-        raise UserError(f"--split: part {arguments.part!r} of {arguments.split} is not a list of names.")
+        raise UserError(
+            f"--split: part {arguments.part!r} of {arguments.split} is not a list of names.",
+            remedy='Write it as ["00002", ...].',
+        )
     return persons
 
 

@@ -151,7 +151,9 @@ def _require_size(path: Path) -> None:
         with Image.open(path) as file:
             megapixels = file.width * file.height / 1e6
     except Image.DecompressionBombError:
-        raise UserError(f"This photograph is too large for the page, which takes {LARGEST} megapixels.") from None
+        raise UserError(
+            f"This photograph is too large for the page, which takes {LARGEST} megapixels.", remedy="Make it smaller."
+        ) from None
     except (OSError, ValueError, SyntaxError):
         return
     if megapixels > LARGEST:

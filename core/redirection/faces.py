@@ -156,12 +156,15 @@ def place_posed(
 def choose(faces: list[PhotoFace | LeftOut], number: int | None) -> list[PhotoFace]:
     """Those to redirect: all that can be, or one. Raises UserError where there is none."""
     if not faces:
-        raise UserError("no face found in it; faces are found from 40 pixels up, unless they are seen from the side.")
+        raise UserError(
+            "no face found in it; faces are found from 40 pixels up, unless they are seen from the side.",
+            remedy="Choose another photograph, or a larger copy of it.",
+        )
     if number is not None and not 1 <= number <= len(faces):
         raise UserError(f"--face: found {number}, expected 1 to {len(faces)}, the largest face first.")
     asked = faces if number is None else [faces[number - 1]]
     usable = [face for face in asked if isinstance(face, PhotoFace)]
     if not usable:
         why = "; ".join(f"{face.name}: {face.reason}, {face.detail}" for face in asked if isinstance(face, LeftOut))
-        raise UserError(f"no face of it can be redirected ({why}).")
+        raise UserError(f"no face of it can be redirected ({why}).", remedy="Choose another photograph.")
     return usable

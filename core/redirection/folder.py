@@ -21,7 +21,7 @@ def plan_folder(folder: Path, out: Path) -> list[tuple[Path, Path]]:
     if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
         raise UserError(f"-o: {out} is in the folder of the photographs; name another folder.")
     if out.is_file():
-        raise UserError(f"-o: {out} is a file; a folder of photographs is written to a folder.")
+        raise UserError(f"-o: {out} is a file; a folder of photographs is written to a folder.", remedy="Name another.")
     require_writable(out, "-o")
     persons, others = find_photographs(folder)
     names = sorted(name for found in persons.values() for name in found)

@@ -91,7 +91,9 @@ def check_output(path: Path, source: Path | None = None) -> None:
     if path.is_dir():
         raise UserError(f"-o: {path} is a folder; name a file.")
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"-o: {path} is none of the formats that are written: .jpg, .png, .webp.")
+        raise UserError(
+            f"-o: {path} is none of the formats that are written: .jpg, .png, .webp.", remedy="Choose one of these."
+        )
     if source is not None and path.exists() and path.samefile(source):
         raise UserError(f"-o: {path} is the photograph itself; name another file.")
     require_writable(path.parent, "-o")

@@ -248,11 +248,15 @@ def _require_faces(job: _Job, clip: Clip, told: RedirectedVideo, seen: int) -> N
         raise KeyboardInterrupt
     if not seen:
         raise UserError(
-            f"{clip.path}: no face found in its {_counted(told.frames)}; faces are found from 40 pixels up."
+            f"{clip.path}: no face found in its {_counted(told.frames)}; faces are found from 40 pixels up.",
+            remedy="Choose another video, or a larger copy of it.",
         )
     if job.number is not None and not 1 <= job.number <= seen:
         raise UserError(f"--face: found {job.number}, expected 1 to {seen}, in the order in which they appear.")
-    raise UserError(f"{clip.path}: no face of it can be redirected ({'; '.join(map(str, told.faces.values()))}).")
+    raise UserError(
+        f"{clip.path}: no face of it can be redirected ({'; '.join(map(str, told.faces.values()))}).",
+        remedy="Choose another video.",
+    )
 
 
 def _metadata(clip: Clip | Camera, job: _Job, noted: bool) -> dict[str, str]:

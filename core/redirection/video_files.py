@@ -45,11 +45,13 @@ def check_video_output(path: Path, source: Path | None = None) -> None:
 def open_video(path: Path) -> "Iterator[Clip]":
     """Raises UserError where it cannot be read."""
     if not path.is_file():
-        raise UserError(f"{path}: no such video.")
+        raise UserError(f"{path}: no such video.", remedy="Correct the path.")
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a video ({_reason(error)}).") from error
+        raise UserError(
+            f"{path}: cannot be read as a video ({_reason(error)}).", remedy="Copy it again, or convert it to H.264."
+        ) from error
     with container:
         yield Clip(path, container)
 
@@ -89,7 +91,10 @@ class Clip:
             self._before.append(item)
             if isinstance(item, Frame):
                 return
-        raise UserError(f"{self.path}: cannot be read as a video (no frame of it can be decoded).")
+        raise UserError(
+            f"{self.path}: cannot be read as a video (no frame of it can be decoded).",
+            remedy="Copy it again, or convert it to H.264.",
+        )
 
     def _read(self) -> Iterator[Item]:
         packets = self._container.demux(self._stream, *self.sound)
@@ -148,7 +153,7 @@ def _pictures(container: Any, path: Path) -> Any:
     """The stream of a file that is to be seen."""
     stream = container.streams.best("video")
     if stream is None:
-        raise UserError(f"{path}: there are no pictures in it.")
+        raise UserError(f"{path}: there are no pictures in it.", remedy="Choose another file.")
     if stream.codec_context is None:
         raise UserError(f"{path}: nothing here decodes its pictures. Convert it to H.264.")
     stream.thread_type = "AUTO"
@@ -182,7 +187,9 @@ class Writer:
         except (av.FFmpegError, ValueError) as error:
             self._container.close()
             if not sound:
-                raise UserError(f"-o: this video cannot be written as {suffix} ({_reason(error)}).") from error
+                raise UserError(
+                    f"-o: this video cannot be written as {suffix} ({_reason(error)}).", remedy="Name a file .mkv."
+                ) from error
             codecs = ", ".join(stream.codec_context.name for stream in sound)
             raise UserError(f"-o: {suffix} cannot hold this sound ({codecs}) as it is; name a file .mkv.") from error
 

@@ -132,7 +132,9 @@ def read_eyes(path: Path) -> ndarray:
     try:
         points = np.loadtxt(read_text(path).splitlines(), dtype=np.float64)
     except (OSError, ValueError) as error:
-        raise UserError(f"--raw: {path} cannot be read as 50 points in mm ({error}).") from error
+        raise UserError(
+            f"--raw: {path} cannot be read as 50 points in mm ({error}).", remedy="Copy it from the download again."
+        ) from error
     if points.shape != (50, 3) or not np.isfinite(points).all():
         raise UserError(f"--raw: {path}: found shape {points.shape}, expected 50 points in mm (50, 3).")
     return points[list(EYES_50)].mean(axis=0)
@@ -240,7 +242,8 @@ def find_persons(raw: Path, updated: bool) -> list[str]:
     found = sorted(name for name in names if _SUBJECT.fullmatch(name))
     if not found:
         raise UserError(
-            f"--raw: {raw} holds neither {folder.relative_to(raw)}/subject0000.csv and so on nor subjects' .h5 files."
+            f"--raw: {raw} holds neither {folder.relative_to(raw)}/subject0000.csv and so on nor subjects' .h5 files.",
+            remedy="Name the folder of the download that holds them.",
         )
     return found
 
@@ -258,7 +261,10 @@ def read_split(raw: Path, persons: list[str]) -> Mapping[str, list[str]]:
     try:
         return {part: [Path(name).stem for name in names] for part, names in read_json(path).items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no split such as {{'train': ['subject0000.h5', ...]}} ({error}).") from error
+        raise UserError(
+            f"{path} is no split such as {{'train': ['subject0000.h5', ...]}} ({error}).",
+            remedy="Copy it from the download again.",
+        ) from error
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -294,7 +300,8 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
         if arguments.updated or arguments.pose_from_landmarks or limits:
             raise UserError(
                 "--updated, --pose-from-landmarks, --max-pose-error and --min-coverage are for the raw images; --raw "
-                "has patches."
+                "has patches.",
+                remedy="Leave them out, or name the folder of the raw images.",
             )
         options = {key: value for key, value in cutter.options().items() if key in ("face_model", "view")}
         convert = normalized.NormalizedXGaze(folder, cutter.model, cutter.view, arguments.frames_every, cameras)

@@ -212,12 +212,15 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     check_arguments(arguments)
     if arguments.given_head_pose and arguments.landmarks:
-        raise UserError("--landmarks and --given-head-pose exclude each other.")
+        raise UserError("--landmarks and --given-head-pose exclude each other.", remedy="Give one of them.")
     cutter = cutter_from(arguments)
     kinds = {"targets": sorted(set(arguments.targets)), "heads": sorted(set(arguments.heads))}
     sessions = [s for s in find_sessions(arguments.raw) if s.target in kinds["targets"] and s.head in kinds["heads"]]
     if not sessions:
-        raise UserError(f"--raw: {arguments.raw} has sessions, but none with {kinds}.")
+        raise UserError(
+            f"--raw: {arguments.raw} has sessions, but none with {kinds}.",
+            remedy="Choose others, or name the folder that has them.",
+        )
     if not arguments.given_head_pose:
         cutter.check()
     persons = sorted({session.person for session in sessions}, key=int)

@@ -131,7 +131,8 @@ def aligned_conversion(conversion: Conversion, size: int = SIZE) -> Conversion:
     if not (isinstance(cutter, FaceCutter) and is_dataclass(convert) and not isinstance(convert, type)):
         raise UserError(
             f"{conversion.dataset}: aligned faces show more than a normalised patch does; they need the photographs, "
-            "not a release of patches. A redirector around a face generator reads files of patches, too, at a cost."
+            "not a release of patches. A redirector around a face generator reads files of patches, too, at a cost.",
+            remedy="Name the folder of the photographs with --raw.",
         )
     values = {field.name: getattr(cutter, field.name) for field in fields(FaceCutter)}
     aligned = AlignedCutter(**values, size=size)

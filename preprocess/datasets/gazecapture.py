@@ -191,7 +191,9 @@ def read_focal_lengths(path: Path | None) -> dict[str, float]:
         found = read_json(path)
         lengths = {str(device).lower(): float(pixels) for device, pixels in found.items()}
     except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
-        raise UserError(f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).') from error
+        raise UserError(
+            f'--focal-lengths: {path} is no JSON file such as {{"iPhone 6": 610}} ({error}).', remedy="Write it so."
+        ) from error
     known = {device.lower() for device in DEVICES}
     problems = [f"{device!r} is no device of the data" for device in lengths if device not in known]
     problems += [f"{device!r} has {pixels:g}" for device, pixels in lengths.items() if not 300 < pixels < 1500]

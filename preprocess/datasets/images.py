@@ -230,7 +230,7 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     """What the options of `add_parser` ask for. Raises UserError for what cannot be."""
     folder, landmarks = arguments.folder, arguments.landmarks
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder of photographs.")
+        raise UserError(f"{folder} is not a folder of photographs.", remedy="Name one.")
     if arguments.focal is not None and not 50 <= arguments.focal <= 50_000:
         raise UserError(f"--focal: found {arguments.focal:g}, expected pixels, 50 to 50000.")
     all_faces = arguments.faces == "all"

@@ -194,7 +194,10 @@ def find_persons(raw: Path) -> tuple[Path, list[str]]:
         if found:
             return folder, found
     if _shows_eyes(raw) or any((raw / part).is_dir() for part in ("Data/Original", "Original", "Evaluation Subset")):
-        raise UserError(f"--raw: {raw}: This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze.")
+        raise UserError(
+            f"--raw: {raw}: This is MPIIGaze, whose images show the eyes alone: faces are in MPIIFaceGaze.",
+            remedy="Name the folder of that.",
+        )
     around = (raw.resolve().parent, *sorted(path for path in raw.iterdir() if path.is_dir()))
     near = [folder for folder in around if _persons_in(folder) or normalized.find_persons(folder)]
     raise UserError(
@@ -232,7 +235,9 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     if normalized.find_persons(arguments.raw):
         return normalized.conversion_from(arguments)
     if arguments.field is not None or arguments.opposite_gaze:
-        raise UserError("--field and --opposite-gaze are for the normalised .mat files; --raw has images.")
+        raise UserError(
+            "--field and --opposite-gaze are for the normalised .mat files; --raw has images.", remedy="Leave them out."
+        )
     raw, persons = find_persons(arguments.raw)
     cutter = cutter_from(arguments)
     if not arguments.given_landmarks:

@@ -158,7 +158,10 @@ def choose_field(measured: float | None, asked: float | None) -> float:
         if not 50 <= asked <= 1000:
             raise UserError(f"--field: found {asked:g}, expected 50 to 1000 mm.")
         if measured is not None and abs(measured / asked - 1) > 2 * NEAR:
-            raise UserError(f"--field: {asked:g} mm, but by the landmarks in the files it is about {measured:.0f} mm.")
+            raise UserError(
+                f"--field: {asked:g} mm, but by the landmarks in the files it is about {measured:.0f} mm.",
+                remedy="Pass that, or leave it out.",
+            )
         return asked
     near = [field for field in FIELDS if measured is not None and abs(measured / field - 1) < NEAR]
     if not near:
@@ -180,14 +183,16 @@ def conversion_from(arguments: argparse.Namespace) -> Conversion:
     if arguments.landmarks or arguments.given_landmarks or limits:
         raise UserError(
             "--landmarks, --given-landmarks, --max-pose-error and --min-coverage are for the raw images; the .mat "
-            "files bring head poses and are taken whole."
+            "files bring head poses and are taken whole.",
+            remedy="Leave them out.",
         )
     labels, size = survey(arguments.raw, persons)
     pitch = float(np.degrees(np.nanmedian(labels[:, 0]))) * (-1 if arguments.opposite_gaze else 1)
     if pitch > 2:
         raise UserError(
             f"The median gaze is {pitch:.0f} degrees upwards, but the screen is below the camera: the sign of the gaze "
-            f"is another than ours. {'Leave out' if arguments.opposite_gaze else 'Pass'} --opposite-gaze."
+            f"is another than ours.",
+            remedy=f"{'Leave out' if arguments.opposite_gaze else 'Pass'} --opposite-gaze.",
         )
     field = choose_field(measure_field(labels, size), arguments.field)
     part = f"patches show {field:g} of 153.6 mm; beyond, their border is repeated" if field < 153.6 else "whole"

@@ -168,7 +168,7 @@ def make_page(path: Path, out: Path, persons: int = 12, columns: int = 8, per_pe
     """
     checks, scan = verify(path, per_person=per_person)
     if not scan.counts:
-        raise UserError(f"{path}: no person can be read. {checks[0].found}.")
+        raise UserError(f"{path}: no person can be read. {checks[0].found}.", remedy="Re-run preprocessing.")
     name, attributes = html.escape(Path(path).name), sorted(scan.attributes.items())
     counts = sorted(scan.counts.items(), key=lambda item: (-item[1], item[0]))
     shown = "all images" if per_person is None else f"all labels, and {per_person} images a person at most"

@@ -22,7 +22,7 @@ from core.files import parse_json
 from preprocess.commands import COMMANDS
 from preprocess.conversion import json_sha256
 from preprocess.inspect.audit import audit
-from preprocess.inspect.published import compare, find_published
+from preprocess.inspect.published import DATASETS, compare, find_published
 from preprocess.inspect.scan import Check, Scan, scan_file
 from preprocess.normalization import ST_ED, label_to_vector
 
@@ -309,7 +309,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.detect < 0:
         raise UserError(f"--detect: found {arguments.detect}, expected 0 or more faces.")
     if arguments.dataset is not None and find_published(arguments.dataset) is None:
-        raise UserError(f"--dataset: nothing is known of {arguments.dataset!r}.")
+        raise UserError(
+            f"--dataset: nothing is known of {arguments.dataset!r}.",
+            remedy=f"Choose one of {', '.join(sorted(DATASETS))}.",
+        )
     cv2.setNumThreads(1)
     checks, scan = verify(arguments.file, arguments.dataset, arguments.images, progress=not arguments.quiet)
     if arguments.detect:
