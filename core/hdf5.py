@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import importlib
-import io
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from core.command import UserError
 from core.files import require_file
+from core.hdf5_ends import require_an_end
 
 # What h5py, and the few lines that read its bytes, raise for what they cannot read.
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error)
@@ -56,8 +56,8 @@ def open_hdf5(
         raise refusal(path, error, "cannot be read as HDF5", missing=missing, damaged=damaged) from error
     try:
         with reading(path, "cannot be read as HDF5", damaged=damaged):
-            _require_sound_strings(path, file)
             if not again:
+                require_an_end(path, file)
                 _require_own_links(file)
     except UserError:
         file.close()
@@ -313,74 +313,3 @@ def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
         if not fits:
             return False
     return True
-
-
-# What HDF5 would read for ever
-
-
-def _require_sound_strings(path: Path, file: h5py.File) -> None:
-    """Raises OSError where the strings of the file's attributes are damaged so that HDF5 would never come back.
-
-    They lie in heaps, which the root's header points to. The free part of a heap says how long it is, and where it
-    says 0, as of zeroed or moved bytes, HDF5 (up to 2.0 at least) does not get past it, nor does Ctrl-C get to Python.
-    Attributes that are not in the header itself, as h5py writes them by default, are not looked at.
-    """
-    base, size, info = file.userblock_size, path.stat().st_size, h5py.h5o.get_info(file.id)
-    seen: set[int] = set()
-    with path.open("rb", buffering=0) as raw:
-        blocks = _header_blocks(raw, base, info)
-        for block in blocks:
-            for address in _pointers(block, size) - seen:
-                seen.add(address)
-                start = _read(raw, base + address, 16).ljust(16, b"\0")
-                if start.startswith(b"GCOL\1"):
-                    if _is_endless(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0])):
-                        raise OSError("the strings of its attributes are damaged")
-                elif start.startswith(b"OCHK"):
-                    blocks.append(_read(raw, base + address, info.hdr.space.total))
-
-
-def _header_blocks(raw: io.FileIO, base: int, info: Any) -> list[bytes]:
-    """The root's header, which may go on elsewhere: in version 2 its further blocks begin with 'OCHK'."""
-    start = _read(raw, base + info.addr, 16).ljust(16, b"\0")
-    if start.startswith(b"OHDR"):
-        return [_read(raw, base + info.addr, info.hdr.space.total)]
-    places, blocks = {info.addr + 16: struct.unpack_from("<I", start, 8)[0]}, list[bytes]()
-    while len(places) > len(blocks):
-        address, length = list(places.items())[len(blocks)]
-        block, at = _read(raw, base + address, length), 0
-        blocks.append(block)
-        while at + 24 <= len(block):
-            kind, size = struct.unpack_from("<HH", block, at)
-            if kind == 0x10:  # where it goes on
-                address, length = struct.unpack_from("<QQ", block, at + 8)
-                places.setdefault(address, length)
-            at += 8 + size
-    return blocks
-
-
-def _pointers(block: bytes, size: int) -> set[int]:
-    """All that may point to a place in a file of this size."""
-    found: set[int] = set()
-    for shift in range(min(8, len(block))):
-        numbers = np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift)
-        found.update(numbers[(numbers > 0) & (numbers < size)].tolist())
-    return found
-
-
-def _is_endless(heap: bytes) -> bool:
-    at = 16
-    while at + 16 <= len(heap):
-        index, size = struct.unpack_from("<H6xQ", heap, at)
-        step = 16 + (size + 7) // 8 * 8 if index else size
-        if not step:
-            return True
-        at += step
-    return False
-
-
-def _read(raw: io.FileIO, at: int, count: int) -> bytes:
-    if at >= 1 << 62:
-        return b""
-    raw.seek(at)
-    return raw.read(min(count, 1 << 24))

@@ -1,8 +1,10 @@
 """Opening HDF5 files: what keeps one from being read is told apart, and nothing that is good is called damaged."""
 
 import errno
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,6 +262,45 @@ def test_a_file_that_hdf5_would_read_for_ever_is_refused(path: Path, libver: str
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, timeout=100, capture_output=True)
     assert done.returncode == 2, done.stderr
+
+
+def with_many_attributes(path: Path) -> Path:
+    """So many that they lie in a place of their own."""
+    with h5py.File(path) as old, h5py.File(path.with_name("many.h5"), "w", libver="latest") as new:
+        for person in old:
+            old.copy(person, new)
+        new.attrs.update({"color_order": "RGB"} | {f"note{i}": f"text {i}" for i in range(12)})
+    return path.with_name("many.h5")
+
+
+def test_attributes_in_a_place_of_their_own_are_read_elsewhere_first(path: Path) -> None:
+    path = with_many_attributes(path)
+    assert verify(path)[1].attributes["note11"] == "text 11"
+    spoil_strings(path)
+    start = time.monotonic()
+    with pytest.raises(DamagedFile, match="its attributes are damaged: HDF5 does not come to their end"):
+        GazeDataset(path)
+    assert time.monotonic() - start < 30  # 2 s of work, on a machine that others use as well
+
+
+def test_a_string_that_is_longer_than_the_file_is_refused_in_little_memory(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.attrs["split"] = "x" * 777
+    content = bytearray(path.read_bytes())
+    at = content.index((777).to_bytes(4, "little") + content.rindex(b"GCOL").to_bytes(8, "little"))
+    content[at : at + 4] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFile, match="its attributes are damaged"):
+        GazeDataset(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
+
+
+def test_ordinary_files_start_no_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", None)
+    GazeDataset(path)
+    with pytest.raises(UserError, match="not callable"):
+        GazeDataset(with_many_attributes(path))
 
 
 # The layout

@@ -24,6 +24,7 @@ LEVEL_0 = {
     "core.figures",
     "core.files",
     "core.hdf5",
+    "core.hdf5_ends",
     "core.loading",
     "core.owner",
     "core.person_parts",
