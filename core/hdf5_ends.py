@@ -42,7 +42,8 @@ def require_an_end(path: Path, file: h5py.File) -> None:
     reads them first.
     """
     base, size, info = file.userblock_size, path.stat().st_size, h5py.h5o.get_info(file.id)
-    is_odd = info.meta_size.attr.heap_size > 0  # so many attributes, or such large ones, have a place of their own
+    sizes = getattr(info, "meta_size", None)  # not in older releases of h5py
+    is_odd = sizes is not None and sizes.attr.heap_size > 0  # many or large attributes have a place of their own
     seen, heaps = set[int](), set[int]()
     with path.open("rb", buffering=0) as raw:
         blocks = _header_blocks(raw, base, info)
@@ -54,6 +55,8 @@ def require_an_end(path: Path, file: h5py.File) -> None:
                     if _is_endless(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0])):
                         raise OSError("the strings of its attributes are damaged")
                     heaps.add(address)
+                elif start.startswith(b"FRHP"):  # that place, or one of many links
+                    is_odd |= sizes is None
                 elif start.startswith(b"OCHK"):
                     blocks.append(_read(raw, base + address, info.hdr.space.total))
                 is_odd |= address in heaps and length > size
