@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ import numpy as np
 
 WORK, WAIT = 2, 60  # seconds of work that reading a file's attributes may take elsewhere, and in all
 MEMORY = 1 << 30  # bytes for it
-# What a text is that lies in a heap: how long it is; where the heap is; which of the texts in it.
-_LENGTH, _ADDRESS = 4, 8
 _READ = """
 import contextlib, sys
 with contextlib.suppress(ImportError, ValueError):
@@ -38,30 +37,37 @@ def require_an_end(path: Path, file: h5py.File) -> None:
 
     They lie in heaps, which the root's header points to, as h5py writes it by default. The free part of a heap says how
     long it is, and where it says 0, as of zeroed or moved bytes, HDF5 (up to 2.0 at least) does not get past it.
-    Where attributes are not in the header itself, or a string says that it is longer than the file, another process
-    reads them first.
+    Another process reads them first where not all of their strings are found whole that way: attributes that are
+    not in the header itself, damaged ones, and types that nobody here writes.
     """
     base, size, info = file.userblock_size, path.stat().st_size, h5py.h5o.get_info(file.id)
-    sizes = getattr(info, "meta_size", None)  # not in older releases of h5py
-    is_odd = sizes is not None and sizes.attr.heap_size > 0  # many or large attributes have a place of their own
-    seen, heaps = set[int](), set[int]()
+    heaps, seen, whole = dict[int, dict[int, int]](), set[int](), 0
     with path.open("rb", buffering=0) as raw:
         blocks = _header_blocks(raw, base, info)
         for block in blocks:
-            for address, length in _pointers(block, size).items():
+            for address, length, index in _pointers(block, size):
                 start = b"" if address in seen else _read(raw, base + address, 16).ljust(16, b"\0")
                 seen.add(address)
                 if start.startswith(b"GCOL\1"):
-                    if _is_endless(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0])):
-                        raise OSError("the strings of its attributes are damaged")
-                    heaps.add(address)
-                elif start.startswith(b"FRHP"):  # that place, or one of many links
-                    is_odd |= sizes is None
+                    heaps[address] = _texts(_read(raw, base + address, struct.unpack_from("<Q", start, 8)[0]))
                 elif start.startswith(b"OCHK"):
                     blocks.append(_read(raw, base + address, info.hdr.space.total))
-                is_odd |= address in heaps and length > size
-    if is_odd:
+                whole += heaps.get(address, {}).get(index, -1) >= length
+    if whole < _strings(file):
         _read_elsewhere(path)
+
+
+def _strings(file: h5py.File) -> float:
+    """How many strings that lie in heaps the attributes say that they have; infinity of types of another kind."""
+    count = 0.0
+    for number in range(h5py.h5a.get_num_attrs(file.id)):
+        attribute = h5py.h5a.open(file.id, index=number)
+        kind = attribute.get_type()
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            count += attribute.get_space().get_simple_extent_npoints()
+        elif not isinstance(kind, h5py.h5t.TypeStringID | h5py.h5t.TypeAtomicID | h5py.h5t.TypeEnumID):
+            count = float("inf")
+    return count
 
 
 def _read_elsewhere(path: Path) -> None:
@@ -95,27 +101,27 @@ def _header_blocks(raw: io.FileIO, base: int, info: Any) -> list[bytes]:
     return blocks
 
 
-def _pointers(block: bytes, size: int) -> dict[int, int]:
-    """All that may point to a place in a file of this size, and the largest number of four bytes before one."""
-    found: dict[int, int] = {}
-    for shift in range(min(_ADDRESS, len(block))):
-        numbers = np.frombuffer(block, "<u8", (len(block) - shift) // _ADDRESS, shift)
-        for i in np.flatnonzero((numbers > 0) & (numbers < size)):
-            address, at = int(numbers[i]), shift + _ADDRESS * int(i)
-            length = int.from_bytes(block[max(at - _LENGTH, 0) : at], "little")
-            found[address] = max(length, found.get(address, 0))
-    return found
+def _pointers(block: bytes, size: int) -> Iterator[tuple[int, int, int]]:
+    """All that may point to a place in a file of this size, with the numbers of four bytes before and after it."""
+    for shift in range(min(8, len(block))):
+        numbers = np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift)
+        for i in np.flatnonzero((numbers > 0) & (numbers < size)).tolist():
+            at = shift + 8 * i
+            before, after = block[max(at - 4, 0) : at], block[at + 8 : at + 12]
+            yield int(numbers[i]), int.from_bytes(before, "little"), int.from_bytes(after, "little")
 
 
-def _is_endless(heap: bytes) -> bool:
-    at = 16
+def _texts(heap: bytes) -> dict[int, int]:
+    """How long the texts of a heap are, by number. Raises OSError where HDF5 would not come to the heap's end."""
+    at, found = 16, dict[int, int]()
     while at + 16 <= len(heap):
         index, size = struct.unpack_from("<H6xQ", heap, at)
         step = 16 + (size + 7) // 8 * 8 if index else size
         if not step:
-            return True
+            raise OSError("the strings of its attributes are damaged")
+        found[index] = size
         at += step
-    return False
+    return found
 
 
 def _read(raw: io.FileIO, at: int, count: int) -> bytes:
