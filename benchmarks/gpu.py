@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("No GPU: PyTorch sees none here, and this set is of one. `python -m benchmarks` is the CPU's.")
+        raise UserError(
+            "No GPU: PyTorch sees none here, and this set is of one. Run `python -m benchmarks` on the CPU."
+        )
     report(gpu_groups(), "cuda", arguments)
     return 0
 
