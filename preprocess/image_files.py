@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import struct
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +23,8 @@ FOCAL_MM, FOCAL_35MM, ORIENTATION = 0x920A, 0xA405, 0x0112  # EXIF tags
 _EXIF = 0x8769
 _ROWS = 64
 _BROKEN = (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError)  # what Pillow raises for broken files
+_PNG, _CHANNELS = b"\x89PNG\r\n\x1a\n", {2: 3, 4: 2, 6: 4}  # of its kinds of colour, where there are several
+_DEFLATE = 1032  # bytes that one byte of its compression can stand for, at most
 _JPEG, _END = b"\xff\xd8", b"\xff\xd9"
 # What decoders print of damaged pixels that they give out all the same; what they say of colour profiles is harmless.
 _DAMAGE = re.compile(
@@ -50,6 +53,9 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
         return LeftOut(name, "image cannot be read", str(error), damaged=True)
     if not data:
         return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)
+    if (promised := _promised(data)) > _DEFLATE * len(data):
+        reason = f"a file of {len(data)} bytes cannot hold the {promised} that its header says"
+        return LeftOut(name, "image cannot be read", reason, damaged=True)
     try:
         image, said = _decode(data)
     except cv2.error as error:  # it has limits to what a header may say
@@ -62,6 +68,14 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
     if said:
         say(said)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if data.startswith(_JPEG) else _over_grey(data, image)
+
+
+def _promised(data: bytes) -> int:
+    """Bytes of pixels that the header of a PNG file says; 0 of other formats."""
+    if not data.startswith(_PNG) or len(data) < 26:
+        return 0
+    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
+    return height * (1 + width * depth * _CHANNELS.get(kind, 1) // 8)
 
 
 def _decode(data: bytes) -> tuple[ndarray | None, bytes]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from pathlib import Path
 
 import cv2
@@ -197,3 +198,19 @@ def test_a_harmless_remark_of_a_decoder_is_passed_on(tmp_path: Path, capfd: pyte
     found = read(tmp_path, data[: at + 1] + bytes([62]) + data[at + 2 :])
     assert isinstance(found, ndarray)
     assert "Invalid SOS parameters" in capfd.readouterr().err
+
+
+def test_a_png_that_cannot_hold_what_its_header_says_is_not_decoded(tmp_path: Path) -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    data[16:24] = (14_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+    found = read_image(tmp_path / "a.png", "a.png")
+    assert isinstance(found, LeftOut) and "cannot hold the 588014000 that its header says" in found.detail
+
+
+def test_a_png_of_one_colour_is_read_however_small_its_file(tmp_path: Path) -> None:
+    white = np.full((4000, 4000), 255, np.uint8)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", white, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+    found = read_image(tmp_path / "a.png", "a.png")
+    assert not isinstance(found, LeftOut) and found.min() == 255
