@@ -53,9 +53,8 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
         return LeftOut(name, "image cannot be read", str(error), damaged=True)
     if not data:
         return LeftOut(name, "image cannot be read", "the file is empty", damaged=True)
-    if (promised := _promised(data)) > _DEFLATE * len(data):
-        reason = f"a file of {len(data)} bytes cannot hold the {promised} that its header says"
-        return LeftOut(name, "image cannot be read", reason, damaged=True)
+    if problem := _png_problem(data):
+        return LeftOut(name, "image cannot be read", problem, damaged=True)
     try:
         image, said = _decode(data)
     except cv2.error as error:  # it has limits to what a header may say
@@ -70,12 +69,21 @@ def read_image(path: Path, name: str) -> ndarray | LeftOut:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if data.startswith(_JPEG) else _over_grey(data, image)
 
 
-def _promised(data: bytes) -> int:
-    """Bytes of pixels that the header of a PNG file says; 0 of other formats."""
+def _png_problem(data: bytes) -> str:
+    """What a PNG file says that it has and cannot have: its decoder takes the memory for it first. '' of others."""
     if not data.startswith(_PNG) or len(data) < 26:
-        return 0
+        return ""
     width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
-    return height * (1 + width * depth * _CHANNELS.get(kind, 1) // 8)
+    promised = height * (1 + width * depth * _CHANNELS.get(kind, 1) // 8)
+    if promised > _DEFLATE * len(data):
+        return f"a file of {len(data)} bytes cannot hold the {promised} that its header says"
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, chunk = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if chunk == b"IEND":
+            break
+    return "it is cut short or damaged" if at > len(data) else ""
 
 
 def _decode(data: bytes) -> tuple[ndarray | None, bytes]:

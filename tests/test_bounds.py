@@ -145,7 +145,7 @@ def png(path: Path, width: int, height: int, *chunks: tuple[bytes, bytes]) -> Pa
 
 @pytest.mark.parametrize("side", [30_000, 1_000_000, 2**31 - 1])
 def test_images_too_large_for_any_camera_are_refused(tmp_path: Path, side: int) -> None:
-    path = png(tmp_path / "x.png", side, side)
+    path = png(tmp_path / "x.png", side, side, (b"teSt", bytes(3 << 20)))  # enough for 30,000 of one colour
     with bounded():
         left_out = read_image(path, "x.png")
         assert isinstance(left_out, LeftOut) and left_out.reason == "image cannot be read"

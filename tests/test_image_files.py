@@ -209,6 +209,15 @@ def test_a_png_that_cannot_hold_what_its_header_says_is_not_decoded(tmp_path: Pa
     assert isinstance(found, LeftOut) and "cannot hold the 588014000 that its header says" in found.detail
 
 
+def test_a_png_with_a_part_that_is_longer_than_the_file_is_not_decoded(tmp_path: Path) -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    data[33:37] = (4_000_000_000).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+    with heard() as said:
+        found = read_image(tmp_path / "a.png", "a.png")
+    assert isinstance(found, LeftOut) and found.detail == "it is cut short or damaged" and said[0] == b""
+
+
 def test_a_png_of_one_colour_is_read_however_small_its_file(tmp_path: Path) -> None:
     white = np.full((4000, 4000), 255, np.uint8)
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", white, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
