@@ -17,7 +17,7 @@ import numpy as np
 
 WORK, WAIT = 2, 60  # seconds of work that reading a file's attributes may take elsewhere, and in all
 MEMORY = 1 << 30  # bytes for it
-_READ = """
+READ = """
 import contextlib, sys
 with contextlib.suppress(ImportError, ValueError):
     import resource
@@ -72,7 +72,7 @@ def _strings(file: h5py.File) -> float:
 
 def _read_elsewhere(path: Path) -> None:
     """Raises OSError where the attributes cannot be read in a process of limited time and memory."""
-    command = [sys.executable, "-c", _READ, os.path.abspath(path), str(WORK), str(MEMORY)]
+    command = [sys.executable, "-c", READ, os.path.abspath(path), str(WORK), str(MEMORY)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT)
     except subprocess.TimeoutExpired as error:

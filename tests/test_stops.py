@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ from train_st_ed import main
 
 AT = 8  # the step in which it happens; the seventh is done, the sixth is saved
 SAME = "Stopped; the last checkpoint is 6.pt."
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A shell has what it starts in the background, as these tests may be, not hear Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send(*numbers: int) -> Callable[[], None]:

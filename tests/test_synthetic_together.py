@@ -92,7 +92,7 @@ def test_a_second_start_waits_for_the_data_that_the_first_makes(
 def test_two_starts_at_once_make_their_data_once(written: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from core.config_default import Config; from core import sources\n"
-        "given = dict(synthetic_persons=4, synthetic_samples=2, synthetic_data=True, gazecapture_file=sys.argv[1])\n"
+        "given = dict(synthetic_persons=6, synthetic_samples=2, synthetic_data=True, gazecapture_file=sys.argv[1])\n"
         "sources.make_missing_data(Config(**given))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "data" / "GazeCapture_64.h5")]
