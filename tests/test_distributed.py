@@ -50,7 +50,12 @@ def until(happens: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("kind", ["st-ed", "st-ed-flow", "redirtrans-gan"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind", ["st-ed", pytest.param("st-ed-flow", marks=SLOW), pytest.param("redirtrans-gan", marks=SLOW)]
+)
 def test_two_processes_have_the_losses_of_one_with_the_same_batches(kind: str, tmp_path: Path) -> None:
     script = str(ROOT / "tests" / "shared_steps.py")
     (alone,) = processes.run([script, kind], 1, tmp_path)
@@ -61,6 +66,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batches(kind: str, t
         assert two == pytest.approx(one, rel=1e-5, abs=1e-5), step
 
 
+@pytest.mark.slow
 def test_the_first_alone_writes_and_another_number_of_processes_goes_on_with_the_same_data(
     setup: Path,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
@@ -124,6 +130,7 @@ def test_what_the_first_refuses_is_said_once(setup: Path) -> None:  # noqa: F811
     assert "Start 1, 5 processes" in first.stderr and "error" not in second.stderr
 
 
+@pytest.mark.slow
 def test_two_nodes_under_torchrun_train_one_run(setup: Path) -> None:  # noqa: F811
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
@@ -159,6 +166,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_the_slurm_script_saves_before_a_preemption_and_is_queued_again(setup: Path) -> None:  # noqa: F811
     """With commands of these names that start two processes here, and write down what is asked of them."""
     commands = setup / "bin"

@@ -68,6 +68,7 @@ def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_it_goes_on(
     assert equal(final_weights(whole / "whole", 20), final_weights(whole / "run", 20))
 
 
+@pytest.mark.slow
 def test_a_worker_without_memory_is_said_in_a_sentence(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

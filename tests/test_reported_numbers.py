@@ -99,6 +99,7 @@ def test_pupils_and_noses_are_as_far_off_as_is_said() -> None:
     assert [f"{mean}, {most} px" for mean, most in found] == said
 
 
+@pytest.mark.slow
 def test_heads_from_landmarks_are_as_far_off_as_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
