@@ -2,7 +2,7 @@
 
 import codecs
 import errno
-import glob
+import functools
 import hashlib
 import json
 import os
@@ -31,7 +31,9 @@ _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codec
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it on success and removed on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove_left(path.parent, path.name)
+    for left in _left_in(path.parent.absolute()):
+        if _is_left_of(left, path.name):
+            left.unlink(missing_ok=True)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -60,9 +62,21 @@ def remove_left(folder: Path, name: str = "") -> None:
 
     name: of the one file that was to be written; '' for all.
     """
-    for left in folder.glob(f".{glob.escape(name)}.*.tmp" if name else ".*.tmp"):
-        if not is_running(left.name.split(".")[-2]):  # .NAME.PID.tmp
+    for left in folder.glob(".*.tmp"):
+        if _is_left_of(left, name):
             left.unlink(missing_ok=True)
+
+
+@functools.cache  # a folder of many files is not listed again for each of them
+def _left_in(folder: Path) -> list[Path]:
+    """What others were writing when this process first wrote there."""
+    return list(folder.glob(".*.tmp"))
+
+
+def _is_left_of(left: Path, name: str) -> bool:
+    """Whether it is of this file, or of any for '', and who wrote it is gone. It is called .NAME.PID.tmp."""
+    of, pid, _ = left.name.rsplit(".", 2)
+    return (not name or of == f".{name}") and not is_running(pid)
 
 
 def is_running(pid: str) -> bool:
