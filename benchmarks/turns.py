@@ -73,7 +73,8 @@ class _Process:
 @contextmanager
 def _running(contender: Contender) -> Iterator[_Process]:
     command = [sys.executable, "-m", "benchmarks.turns", json.dumps(asdict(contender))]
-    environment = {name: value for name, value in os.environ.items() if name not in AS_PYTORCH_IS}
+    own = {*AS_PYTORCH_IS, "OMP_WAIT_POLICY"}  # the shell's, which would decide in the place of what is compared
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     environment |= AS_PYTORCH_IS if contender.plain else {}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -12,9 +12,10 @@ import losses
 from core import distributed
 from core.adversary import Adversary
 from core.batches import mirrored
+from core.finite import FiniteUpdates
 from core.objective import MIXED, Objective
 from core.runtime import autocast, step_generator
-from core.schedules import Cadence, is_due, require_finite
+from core.schedules import Cadence, is_due
 from core.tracking import Tracker, progress_bar, say
 from core.variation import varied
 from models.redirector import Redirector
@@ -98,6 +99,11 @@ class RedirectionTrainer:
         parts = {"generator": self.redirector, "discriminator": self.adversary.discriminator}
         return {name: distributed.SharedGradients(part) for name, part in parts.items()}
 
+    @cached_property
+    def updates(self) -> FiniteUpdates:
+        """None with what is not finite: a CPU is asked every step, a GPU where `fit` logs, tests or saves."""
+        return FiniteUpdates(looks_at_once=self.settings.device.type == "cpu")
+
     def fit(
         self,
         batches: Iterable[Mapping[str, Tensor]],
@@ -112,7 +118,7 @@ class RedirectionTrainer:
         """Train from step `start`; returns the steps done, fewer than asked for if `stop` was filled.
 
         Housekeeping comes before a step, so that a step is never split by a save.
-        Raises FloatingPointError before an update whose loss is not finite.
+        Raises FloatingPointError if a loss is not finite; no update was made with it, and nothing saved after it.
         """
         bar = progress_bar(num_steps, start, "training")
         step = start
@@ -128,6 +134,7 @@ class RedirectionTrainer:
             step += 1
             bar.update()
             if is_due(step, cadence.log) or step == num_steps:
+                self.updates.require()
                 values = {name: value.item() for name, value in distributed.averaged(terms).items()}
                 num_images = 2 * len(moved["image_a"]) * distributed.size()
                 images_per_s = (bar.format_dict["rate"] or 0) * num_images
@@ -135,6 +142,7 @@ class RedirectionTrainer:
                 rate = {"learning_rate": self.settings.learning_rate(step - 1), "images_per_s": images_per_s}
                 tracker.log(step, {f"train/{name}": value for name, value in (values | rate).items()})
         bar.close()
+        self.updates.require()
         if step == num_steps:
             keeping.pictures(step)
             if cadence.test_at_end:
@@ -145,6 +153,8 @@ class RedirectionTrainer:
     def _keep_house(
         self, step: int, cadence: Cadence, tracker: Tracker, keeping: Housekeeping, saves: bool = True
     ) -> None:
+        if any(is_due(step, period) for period in (cadence.save, cadence.test, cadence.pictures)):
+            self.updates.require()
         if saves and is_due(step, cadence.save):
             keeping.save(step)
         if is_due(step, cadence.test):
@@ -161,8 +171,8 @@ class RedirectionTrainer:
         """One update of the discriminator and one of the redirector; the terms, detached.
 
         batch: image_a, image_b (B, 3, S, S) in [-1, 1]; gaze_a, head_a, gaze_b, head_b (B, 2) radians.
-        Raises FloatingPointError if a term or a gradient is not finite: no update is made with it. (D takes its
-        step first; what only D's own step makes not finite stops the redirector's.)
+        Raises FloatingPointError if a term or a gradient is not finite, see `updates`: no update is made with it. (D
+        takes its step first; what only D's own step makes not finite stops the redirector's.)
         """
         settings, objective = self.settings, self.objective
         self._prepare(step)
@@ -219,8 +229,8 @@ class RedirectionTrainer:
         loss.backward()
         parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        require_finite(distributed.averaged({**terms, f"gradient of the {name}": norm}), step)
+        watched = distributed.averaged({**terms, f"gradient of the {name}": norm})
         if self.settings.gradient_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.settings.gradient_clip, norm)
-        optimizer.step()
+        self.updates.step(optimizer, watched, step)
         optimizer.zero_grad(set_to_none=True)
