@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as benchmarks_set
-from benchmarks import gpu, kept
+from benchmarks import gpu, kept, precision, roofline
 from benchmarks.training_step import HEAD, rows
 from benchmarks.turns import Contender, Timing, in_turn
 from core.command import UserError
@@ -61,3 +61,17 @@ def test_without_a_gpu_the_gpus_set_is_refused_in_a_sentence(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"No GPU.*python -m benchmarks"):
         gpu.main([])
+
+
+def test_a_product_of_two_matrices_is_counted_and_has_its_floor() -> None:
+    a, b = torch.rand(10, 20), torch.rand(20, 30)
+    work = roofline.counted(lambda: (a @ b).view(30, 10))
+    assert work == roofline.Work(2 * 10 * 20 * 30 / 1e9, 4 * (200 + 600 + 300) / 1e9, 1)
+    assert work.floor(1, 1) == pytest.approx(1000 * work.gflop) and work.floor(1e9, 1) == pytest.approx(
+        1000 * work.gbytes
+    )
+
+
+def test_terms_are_means_of_the_last_steps() -> None:
+    rows = {step: {"step": step, "train/l1": step, "train/learning_rate": 1.0} for step in range(1, 41)}
+    assert precision.terms(rows, 40) == {"train/l1": 30.5}
