@@ -42,6 +42,7 @@ def _watched(batches: Iterator[Any], workers: list[BaseProcess]) -> Iterator[Any
             return
         except Exception as error:
             if is_late.is_set():
+                _bury(workers)
                 raise RuntimeError(f"DataLoader timed out after {PATIENCE} seconds") from error
             if any(worker.exitcode for worker in workers):
                 raise RuntimeError("A DataLoader worker is gone") from error
@@ -49,3 +50,12 @@ def _watched(batches: Iterator[Any], workers: list[BaseProcess]) -> Iterator[Any
         finally:
             timer.cancel()
         yield batch
+
+
+def _bury(killed: list[BaseProcess]) -> None:
+    """Wait for processes that were killed: PyTorch raises wherever Python is when the signal of a death comes, once."""
+    for worker in killed:
+        try:
+            worker.join()
+        except RuntimeError:
+            worker.join()

@@ -1,7 +1,6 @@
 """The ResNet-50 estimator that ST-ED's metrics are measured with; never used in a training loss."""
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
 from models.gazeheadnet import Estimate, Estimator
 
@@ -14,6 +13,8 @@ class GazeHeadResNet(Estimator):
     """
 
     def __init__(self) -> None:
+        from torchvision.models import resnet50  # brings PyTorch's compiler along: a second to import
+
         super().__init__()
         self.resnet50 = resnet50(weights=None, num_classes=4)
         self.resnet50.maxpool = nn.MaxPool2d(3, stride=1, padding=1)

@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, VGG16_Weights
 
 from core.command import UserError
 from core.tracking import say
@@ -33,7 +32,10 @@ BACKBONES: dict[str, Callable[[], Estimator]] = {
     "compact-residual": CompactResidualGazeHeadNet,
 }
 PUBLISHED_FILES = {"vgg16": "baseline_estimator_vgg.tar", "resnet50": "baseline_estimator_resnet.tar"}
-IMAGENET_URLS = {"vgg16": VGG16_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
+IMAGENET_URLS = {  # torchvision's own, which takes a second to be imported
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+}
 E4E_FILE, ARCFACE_FILE, STYLEGAN2_FILE = "e4e_ffhq_encode.pt", "r50_backbone.pth", "stylegan2.pt"
 AVERAGED_CODES = 10000
 # An encoder_type in a file's options -> whether each of its heads gives a row by itself. The keys are the same.

@@ -18,6 +18,7 @@ TWO = [
 ]
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_in_processes_of_their_own() -> None:
     timings = in_turn(TWO, rounds=3)
     assert len(timings) == 2

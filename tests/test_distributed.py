@@ -87,6 +87,7 @@ def test_the_first_alone_writes_and_another_number_of_processes_goes_on_with_the
     assert_close(logged(setup / "alone"), logged(setup / "run"), 2e-3)
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_the_same_to_the_bit(setup: Path) -> None:  # noqa: F811
     assert main(["config.json", *QUICK]) == 0
     measure = [*COMMAND, "--skip-training", "--load-step", "6", "--eval-batch-size", "2"]
@@ -113,6 +114,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_sound_checkpoint(se
     assert not list((setup / "run" / "checkpoints").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_step(setup: Path) -> None:  # noqa: F811
     started = processes.start([*COMMAND, *QUICK, "--num-training-steps", "100000"], 2, setup)
     until(lambda: bool(saved_steps(setup / "run")))

@@ -68,7 +68,9 @@ def assert_like_pytorch(path: Path, redirector: Redirector) -> None:
             assert np.abs(value - expected.numpy()).max() < 1e-3, name
 
 
-@pytest.mark.parametrize("make", [tiny_redirector, lambda: tiny_redirtrans(carry_colour=True)])
+@pytest.mark.parametrize(
+    "make", [tiny_redirector, pytest.param(lambda: tiny_redirtrans(carry_colour=True), marks=pytest.mark.slow)]
+)
 def test_onnxruntime_gives_what_pytorch_gives_for_any_batch(make, tmp_path: Path):
     redirector = make().eval()
     assert export(photos.loaded(redirector), tmp_path / "model.onnx") < 1e-3

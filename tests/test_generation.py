@@ -411,6 +411,7 @@ def test_training_on_with_the_file_of_an_earlier_redirector_is_refused(
     assert main([*FLAGS, "--num-training-steps", "8", "--no-store-redirect-dataset"]) == 0
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_and_the_same_command_again(setup: Path) -> None:
     write_dataset(setup / "gc.h5", persons=80, samples=3)
     persons = [f"{i:05d}" for i in range(80)]

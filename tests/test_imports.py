@@ -126,3 +126,8 @@ def test_imports_from_a_command_line(module: str) -> None:
 def test_the_configuration_does_not_import_torch() -> None:
     code = "import sys, core.config_reader, core.facts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_torchvision_and_pytorchs_compiler_are_imported_by_those_who_use_them() -> None:
+    code = "import sys, core.run, redirect; sys.exit('torchvision' in sys.modules or 'torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

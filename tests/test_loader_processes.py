@@ -50,7 +50,11 @@ def whole(setup: Path) -> Path:
     "number, said",
     [
         (signal.SIGKILL, "A process that reads data ended, usually for want of memory."),
-        (signal.SIGSTOP, "DataLoader timed out after 3 seconds. A process that reads data was stopped, or the disk"),
+        pytest.param(
+            signal.SIGSTOP,
+            "DataLoader timed out after 3 seconds. A process that reads data was stopped, or the disk",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_it_goes_on(

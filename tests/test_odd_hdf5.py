@@ -144,9 +144,12 @@ ATTRIBUTES = {
     "not a number": np.nan,
     "complex": np.complex64(1j),
 }
+APART = {"two structured", "complex"}  # read in a process of its own, each time; "structured" stands for them
 
 
-@pytest.mark.parametrize("value", ATTRIBUTES)
+@pytest.mark.parametrize(
+    "value", [pytest.param(name, marks=pytest.mark.slow if name in APART else ()) for name in ATTRIBUTES]
+)
 def test_attributes_of_any_kind_give_no_traceback(path: Path, value: str) -> None:
     for name in ("color_order", "split", "gaze_known", "num_samples", "view", "dataset", "synthetic", "complete"):
         with h5py.File(path, "a") as file:

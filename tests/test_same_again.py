@@ -45,6 +45,7 @@ def content(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(setup: Path) -> None:
     command = [sys.executable, str(ROOT / "train_st_ed.py"), "config.json", "--deterministic", "--num-threads", "1"]
     for order in "12":  # of sets

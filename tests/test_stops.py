@@ -57,8 +57,10 @@ def require_same_after(whole: Path) -> None:
     "numbers, last, said",
     [
         ([signal.SIGINT], 8, "Stopped at step 8; the same command continues from there."),
-        ([signal.SIGTERM], 8, "Stopped at step 8; the same command continues from there."),
-        ([signal.SIGINT, signal.SIGINT], 6, SAME),
+        pytest.param(
+            [signal.SIGTERM], 8, "Stopped at step 8; the same command continues from there.", marks=pytest.mark.slow
+        ),
+        pytest.param([signal.SIGINT, signal.SIGINT], 6, SAME, marks=pytest.mark.slow),
         ([signal.SIGTERM, signal.SIGINT], 6, SAME),
     ],
 )
@@ -118,7 +120,7 @@ def test_a_folder_that_becomes_read_only_costs_what_was_not_saved(
     require_same_after(whole)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_data_that_vanish_are_named_and_the_run_goes_on_when_they_are_back(
     workers: int, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:

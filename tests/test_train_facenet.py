@@ -161,6 +161,7 @@ def test_going_on_with_other_settings_is_said(
     assert "other values of seed, estimator_flip, the number of samples; the training goes on" in printed
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     flags = ["--estimator-num-steps", "60", "--estimator-test-interval", "20", "--estimator-save-interval", "7"]
     assert main(["config.json", *flags, "--gazenet-savepath", "whole"]) == 0

@@ -294,6 +294,7 @@ def test_going_on_with_other_settings_or_another_estimator_is_said(
     assert "another estimator" in printed
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_again(setup: Path) -> None:
     assert main(["config.json", "--num-training-steps", "60"]) == 0
     command = [str(ROOT / "train_st_ed.py"), "config.json", "--num-training-steps", "60", "--save-path", "killed"]
