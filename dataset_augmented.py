@@ -81,11 +81,11 @@ def _attributes(path: Path) -> dict[str, object]:
 class RedirectedWriter:
     """Writes `path` person by person; after a kill at any moment the same facts go on where it stopped.
 
-    Persons that were made by other facts are removed.
+    Persons that were made by other facts are removed. helps: see PersonParts.
     """
 
-    def __init__(self, path: Path, facts: Facts) -> None:
-        self.facts, self.parts = dict(facts), PersonParts(path, facts)
+    def __init__(self, path: Path, facts: Facts, helps: bool = False) -> None:
+        self.facts, self.parts = dict(facts), PersonParts(path, facts, helps=helps)
 
     def has(self, person: str) -> bool:
         """Whether the person is written. Raises UserError where that cannot be read."""

@@ -8,7 +8,7 @@ Where there is one process, everything here hands back what it was given.
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core import tracking
-from core.command import FAILED, UNUSABLE, UserError, is_foreseen, sentence
+from core.command import FAILED, STOPPED, UNUSABLE, UserError, is_foreseen, sentence
 from models.geometry import at_least_float32
 
 T = TypeVar("T")
@@ -157,6 +157,23 @@ def _of_first(said: bool | None) -> bool | None:
     return box[0]
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Each does its share in here, and none goes on before all are through; where one is asked to stop, all stop.
+
+    Raises KeyboardInterrupt in the first then, SystemExit in the others.
+    """
+    stopped = None
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        stopped = error
+    if any_of(stopped is not None):
+        if not is_first():
+            raise SystemExit(STOPPED)
+        raise stopped or KeyboardInterrupt("Stopped; the same command continues from there.")
+
+
 def require_shares(batch_size: int) -> None:
     """Raises UserError where a batch cannot be dealt out equally."""
     if batch_size % wanted_size():
@@ -177,6 +194,11 @@ def require_same(where: str, found: object, remedy: str) -> None:
 def own_rows(count: int) -> slice:
     """The rows of this process, of a whole that has `count` for each."""
     return slice(rank() * count, (rank() + 1) * count) if size() > 1 else slice(count)
+
+
+def own_share(items: Sequence[T]) -> list[T]:
+    """Those of this process, where each is done by one."""
+    return list(items[rank() :: size()] if size() > 1 else items)
 
 
 def of_all(mine: T) -> list[T]:

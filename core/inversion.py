@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import distributed
 from core.command import UserError
 from core.disk import said_where_full
 from core.facts import differences, refuse_differences
 from core.files import remove_left
 from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.loading import PatientLoader
-from core.owner import own
+from core.owner import Owner, own
 from core.person_parts import Facts, part_file, write_whole
 from core.runtime import stop_on_signal
 from core.tracking import progress_bar, say
@@ -82,7 +83,8 @@ def invert_dataset(
 
     invert: images (B, 3, S, S) in [-1, 1] to W+ codes (B, rows, D).  generate: codes to images.  Both and the
     estimator are ready for inference and on the device; generate is called only for an estimator.
-    A batch holds images of one person, so that one that is done again after a kill has the same batches.
+    A batch holds images of one person, so that one that is done again after a kill has the same batches. Several
+    processes share out the persons.
     Raises UserError if the folder holds codes made by other facts, or what cannot be opened, or another process writes
     there, or a network's output is not finite; OSError if they do not fit on the disk; KeyboardInterrupt if the user
     asks to stop, and what is written by then is kept.
@@ -90,20 +92,20 @@ def invert_dataset(
     names = ("w_plus",) if estimator is None else ("w_plus", "gaze", "head")
     starts, counts = dataset.person_start, np.diff(dataset.person_start)
     paths = [part_file(folder, person) for person in dataset.person_ids]
-    todo = [p for p, path in enumerate(paths) if not _is_done(path, facts, names, counts[p])]
-    num_todo, total = int(counts[todo].sum()), len(dataset)
-    if not todo:
-        say(f"W+ codes of {dataset.name or dataset.path.name}: all {total} are in {folder}.")
+    mine = distributed.own_share(range(len(paths)))
+    todo = [p for p in mine if not _is_done(paths[p], facts, names, counts[p])]
+    num_todo, total = int(counts[todo].sum()), int(counts[mine].sum())
+    everyones = sum(distributed.of_all(num_todo))
+    if not everyones:
+        say(f"W+ codes of {dataset.name or dataset.path.name}: all {len(dataset)} are in {folder}.")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    first = batch_to_device({"image": dataset[int(starts[todo[0]])]["image"][None]}, device)
-    _announce(dataset, folder, num_todo, num_todo * invert(first["image"])[0].numel() * 4)
-
     batches = {p: _split(int(starts[p]), int(starts[p + 1]), batch_size) for p in todo}
-    loaded = _load(dataset, [batch for parts in batches.values() for batch in parts], device, workers)
-    bar = progress_bar(total, total - num_todo, "inverting", unit="image")
-    with own(folder), stop_on_signal() as stop:
-        remove_left(folder)
+    with distributed.first_then_others(lambda: _taken(folder)), distributed.together(), stop_on_signal() as stop:
+        if todo:
+            first = batch_to_device({"image": dataset[int(starts[todo[0]])]["image"][None]}, device)
+            _announce(dataset, folder, everyones, everyones * invert(first["image"])[0].numel() * 4)
+        loaded = _load(dataset, [batch for parts in batches.values() for batch in parts], device, workers)
+        bar = progress_bar(total, total - num_todo, "inverting", unit="image")
         for p, parts in batches.items():
             values: list[dict[str, np.ndarray]] = []
             for entries in parts:
@@ -120,7 +122,17 @@ def invert_dataset(
                 values.append({name: value.cpu().numpy() for name, value in found.items()})
                 bar.update(len(entries))
             _write_person(paths[p], facts, values)
-    bar.close()
+        bar.close()
+
+
+def _taken(folder: Path) -> Owner:
+    """The folder, made where it is missing; that of the first process alone."""
+    if not distributed.is_first():
+        return Owner(None)
+    owner = own(folder)
+    with owner.released_on_error():
+        remove_left(folder)
+    return owner
 
 
 class InvertedDataset(PersonImages):

@@ -23,7 +23,7 @@ from core.disk import Disk
 from core.facts import differences
 from core.files import file_name, new_file, read_json, remove_left, write_json
 from core.hdf5 import DamagedFile, open_hdf5, reading
-from core.owner import LOCK, own
+from core.owner import LOCK, Owner, own
 from core.tracking import say
 
 Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
@@ -84,13 +84,22 @@ class PersonParts:
     """The persons that are done, in a hidden folder beside the file `out` that they will be joined to.
 
     facts: what decides their content; persons made by others are removed.  differences: of two such, by name.
+    helps: another process began it, and will join the persons; this one writes some of them.
     Until the end both copies take room on the disk. Raises UserError where the folder cannot be read, or
     another process writes there.
     """
 
-    def __init__(self, out: Path, facts: Facts, differences: Callable[[Facts, Facts], list[str]] = differences) -> None:
+    def __init__(
+        self,
+        out: Path,
+        facts: Facts,
+        differences: Callable[[Facts, Facts], list[str]] = differences,
+        helps: bool = False,
+    ) -> None:
         self.out, self.folder = out, _folder(out)
-        self.owner = own(self.folder)
+        self.owner = Owner(None) if helps else own(self.folder)
+        if helps:
+            return
         before = self._facts_before()
         if before != facts:
             if before is not None:

@@ -4,8 +4,9 @@ Nothing is written but what is to be there before a run can be checked: the embe
 they are missing and the settings ask for them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from dataset_aligned import AlignedDataset
 from models.gazeheadnet import Estimator
 from models.recrop import CroppedEstimator
 from models.redirector import Redirector
+
+Invert = Callable[[], PersonImages]
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,14 @@ def prepare(config: Config) -> Run:
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
     with distributed.telling_who_failed():
-        run = distributed.first_then_others(lambda: _prepare_one(config, device))
-        remedy = "Start them with the same configuration, and with save_path on a disk that all see."
-        distributed.require_same("save_path", f"step {run.start} of {config.num_training_steps}", remedy)
-        return run
+        run, invert = distributed.first_then_others(lambda: _prepare_one(config, device))
+        with run.owner.released_on_error():
+            remedy = "Start them with the same configuration, and with save_path on a disk that all see."
+            distributed.require_same("save_path", f"step {run.start} of {config.num_training_steps}", remedy)
+            return replace(run, train_set=invert()) if invert else run
 
 
-def _prepare_one(config: Config, device: torch.device) -> Run:
+def _prepare_one(config: Config, device: torch.device) -> tuple[Run, Invert | None]:
     if not config.skip_training:
         distributed.require_shares(config.batch_size)
     folder = Path(config.save_path)
@@ -92,7 +96,8 @@ def _prepare_one(config: Config, device: torch.device) -> Run:
         return _prepare(config, device, folder, owner)
 
 
-def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -> Run:
+def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -> tuple[Run, Invert | None]:
+    """A run, and what gives it the codes of its faces if it wants them: a work that all processes share."""
     lpips = build.build_perceptual_metric(config) if _measures(config) or config.coeff_lpips_loss else None
     checkpoint, arcface = start_file(config, folder), build.build_arcface(config)
     is_around_one = "train_missing_pair" not in ignored_by(config.redirector)
@@ -106,11 +111,11 @@ def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -
     patches = _Data(None, None, None) if redirector.wants_faces else data
     wanted = _wanted_estimators(config, redirector.wants_codes)
     estimators = prepare_estimators(config, wanted, device, patches.train, patches.tests)
-    train_set: PersonImages | None = data.train
+    invert = None
     if redirector.wants_codes and trains:
-        assert isinstance(train_set, AlignedDataset)
-        estimator = estimators.get("gazenet")
-        train_set = build.build_inverted(config, train_set, redirector, networks.frozen, estimator, device)
+        assert isinstance(data.train, AlignedDataset)
+        seen_by = estimators.get("gazenet")
+        invert = partial(build.build_inverted, config, data.train, redirector, networks.frozen, seen_by, device)
     seeing = {key: _seeing(estimator, redirector, config) for key, estimator in estimators.items()}
     measuring = Measuring(
         seeing.get("eval_gazenet"), lpips.to(device) if lpips else None, arcface.to(device) if arcface else None
@@ -124,7 +129,7 @@ def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -
     }
     if not config.skip_training:
         _say_what_changed(start.stored, facts)
-    return Run(
+    run = Run(
         config=config,
         device=device,
         folder=folder,
@@ -134,13 +139,14 @@ def _prepare(config: Config, device: torch.device, folder: Path, owner: Owner) -
         estimator=seeing.get("gazenet"),
         measures=_measures(config),
         measuring=measuring,
-        train_set=train_set,
+        train_set=data.train,
         test_sets=data.tests or [],
         generation=data.generation,
         hashes=hashes,
         facts=facts,
         owner=owner,
     )
+    return run, invert
 
 
 def _measures(config: Config) -> bool:

@@ -78,7 +78,7 @@ class Run:
             if step < config.num_training_steps:
                 say(f"Stopped at step {step}; the same command continues from there.")
                 return STOPPED
-        if self.generation is not None and distributed.is_first():
+        if self.generation is not None:
             self._redirect_labeled(self.generation, step)
         if config.compute_full_result or (config.skip_training and self.measures):
             self._full_result(step)

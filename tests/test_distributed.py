@@ -16,11 +16,13 @@ import pytest
 import torch
 
 from checkpoints_manager import saved_steps
+from core import distributed
 from core.batches import PairSampler
 from core.distributed import own_rows, require_one_process, require_shares
 from dataset import GazeDataset
 from tests import processes
 from tests.processes import ROOT, free_port
+from tests.test_train_redirtrans import gan  # noqa: F401  a fixture
 from tests.test_train_st_ed import setup  # noqa: F401  a fixture
 from tests.tiny import write_dataset
 from train_st_ed import main
@@ -112,6 +114,41 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_sound_checkpoint(se
     last = saved_steps(setup / "run")[-1]
     assert torch.load(setup / "run" / "checkpoints" / f"{last}.pt", weights_only=True)["step"] == last
     assert not list((setup / "run" / "checkpoints").glob(".*"))
+
+
+def test_each_item_is_one_processs_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "_group", distributed._Group(rank, 3))
+        shares.append(distributed.own_share("abcdefgh"))
+    assert shares == [["a", "d", "g"], ["b", "e", "h"], ["c", "f"]]
+
+
+@pytest.mark.slow
+def test_a_redirected_data_set_is_shared_out_and_the_same_to_the_byte(setup: Path) -> None:  # noqa: F811
+    flags = ["--store-redirect-dataset", "--skip-training", "--load-step", "6", "--no-compute-full-result"]
+    assert main(["config.json", *QUICK]) == 0
+    files = []
+    for count in (1, 2):
+        path = setup / f"by_{count}.h5"
+        done = processes.run([*COMMAND, *flags, "--redirected-file", str(path)], count, setup)
+        assert not any(one.returncode for one in done), [one.stderr for one in done]
+        assert "real and" in done[0].stdout and not any(one.stdout for one in done[1:])
+        files.append(path.read_bytes())
+    assert files[0] == files[1] and not list(setup.glob(".by_2*"))
+
+
+@pytest.mark.slow
+def test_inversions_are_shared_out_and_the_same_to_the_byte(gan: Path) -> None:  # noqa: F811
+    command = [str(ROOT / "train_st_ed.py"), "gan.json", *QUICK, "--num-training-steps", "2", "--eval-batch-size", "4"]
+    found = []
+    for count in (1, 2):
+        flags = ["--inversions-path", f"by_{count}", "--save-path", f"run_{count}"]
+        done = processes.run([*command, *flags], count, gan)
+        assert not any(one.returncode for one in done), [one.stderr for one in done]
+        assert "still to be computed" in done[0].stdout and not any(one.stdout for one in done[1:])
+        found.append({path.name: path.read_bytes() for path in (gan / f"by_{count}").rglob("*.h5")})
+    assert found[0] == found[1] and len(found[0]) == 2
 
 
 @pytest.mark.slow

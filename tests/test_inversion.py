@@ -346,7 +346,7 @@ def test_a_disk_that_fills_up_leaves_no_half_written_person(data: AlignedDataset
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "00000.h5: cannot be written (" in done.stderr and "Make room or choose another folder" in done.stderr
-    assert not list((tmp_path / "full" / folder.name).iterdir())
+    assert not (tmp_path / "full" / folder.name).exists()
     assert content(cache(data, tmp_path / "full")) == content(folder)
 
 

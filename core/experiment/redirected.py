@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import distributed
 from core.command import UserError
 from core.files import file_sha256
 from core.loading import PatientLoader
@@ -173,26 +174,26 @@ class Generation:
     ) -> None:
         """Write the file or go on writing it; nothing but a sentence if it is complete.
 
+        Several processes share out the persons, and the first joins them: the same file, to the byte.
         A batch holds images of one person, so that one that is written again after a kill has the same batches.
         Raises OSError where the disk is full, KeyboardInterrupt if the user asks to stop; what is written by then is
         kept.
         """
-        facts = self._all_facts(checkpoint, estimator_sha256)
-        if is_complete(self.path, facts):
-            say(f"{self.path} is complete; it is not written again.")
-            remove_parts(self.path)
+        writer = distributed.first_then_others(lambda: self._begun(checkpoint, estimator_sha256))
+        if writer is None:
             return
         redirector.eval()
-        writer, persons = RedirectedWriter(self.path, facts), self._rows_of_persons()
+        persons = self._rows_of_persons()
+        mine = distributed.own_share(list(persons))
         batches = {
-            person: np.split(rows, range(batch_size, len(rows), batch_size))
-            for person, rows in persons.items()
+            person: np.split(persons[person], range(batch_size, len(persons[person]), batch_size))
+            for person in mine
             if not writer.has(person)
         }
         loaded = self._load([rows for parts in batches.values() for rows in parts], workers)
-        todo = sum(len(persons[person]) for person in batches)
-        bar = progress_bar(len(self.entries), len(self.entries) - todo, "redirecting", unit="image")
-        with stop_on_signal() as stop:
+        total, todo = (sum(len(persons[person]) for person in some) for some in (mine, batches))
+        bar = progress_bar(total, total - todo, "redirecting", unit="image")
+        with distributed.together(), stop_on_signal() as stop:
             for person, parts in batches.items():
                 with writer.person(person) as file:
                     for rows in parts:
@@ -204,11 +205,22 @@ class Generation:
                         file.append(counts, **values)
                         bar.update(len(rows))
         bar.close()
+        if not distributed.is_first():
+            return
         more: dict[str, str | int | float] = {
             "source_file": str(self.dataset.path), "redirector_checkpoint": str(checkpoint), "redirector_step": step,
             "code_revision": code_revision,
         }  # fmt: skip
         self._say_result(writer.finish(list(persons), more))
+
+    def _begun(self, checkpoint: Path, estimator_sha256: str) -> RedirectedWriter | None:
+        """None, with a sentence, if the file is complete."""
+        facts = self._all_facts(checkpoint, estimator_sha256)
+        if not is_complete(self.path, facts):
+            return RedirectedWriter(self.path, facts, helps=not distributed.is_first())
+        say(f"{self.path} is complete; it is not written again.")
+        remove_parts(self.path)
+        return None
 
     def _rows_of_persons(self) -> dict[str, np.ndarray]:
         """Person -> rows of `entries`, in order."""
