@@ -66,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/precision"))
-    given, flags = parser.parse_known_args(argv)
-    flags = ["--print-freq-test", "200", *flags]
+    parser.add_argument("flags", nargs="*", help="after --: further flags of train_st_ed.py")
+    given = parser.parse_args(argv)
+    flags = ["--print-freq-test", "200", *given.flags]
     runs = {
         way: [read(trained(given.out / f"seed_{s}", way, s, given.steps, flags)) for s in given.seeds] for way in WAYS
     }
