@@ -46,7 +46,8 @@ def require_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
     except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
+        first, _, rest = str(error).strip().partition("\n")  # PyTorch 2.6 says what raised, and then what
+        reason = f"{first} {rest.strip().partition(chr(10))[0]}" if first.endswith("raised:") else first
         remedy = "Install what is missing, or set it to false."
         raise UserError("compile", f"PyTorch cannot compile for {device} here ({reason})", remedy=remedy) from error
 

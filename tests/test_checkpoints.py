@@ -139,7 +139,9 @@ def test_what_a_power_cut_leaves_is_damaged(content: bytes, tmp_path: Path) -> N
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; from pathlib import Path; from tests.test_checkpoints import save\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from tests.test_checkpoints import random_batch, save, tiny_trainer\n"
+        "tiny_trainer().train_step(random_batch(), 0)  # all is imported then\n"
         "for limit in map(int, sys.argv[2:]):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
         "    try: save(Path(sys.argv[1]), 3)\n"

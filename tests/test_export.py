@@ -168,6 +168,18 @@ def test_mistakes_get_one_clear_sentence(
     assert not Path(out).exists()
 
 
+def test_a_pytorch_that_cannot_export_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object, **__: object) -> None:
+        raise torch.onnx.OnnxExporterError("no such operation")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    assert redirect.main(["--export", str(tmp_path / "model.onnx"), "--checkpoint", str(run)]) == 2
+    said = f"redirect.py: --export: PyTorch {torch.__version__} cannot export this network. Take newer ones: pip"
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "difference", lambda *_: float("nan"))
     monkeypatch.setattr(room, "_exported", lambda *_: _Program())

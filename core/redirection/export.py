@@ -136,15 +136,21 @@ def _exported(whole: Whole, size: int) -> Any:
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings(), _quiet("onnx_ir", "onnxscript"):
         warnings.filterwarnings("ignore", "# The axis name: batch")  # all three share one, as is meant
-        program = torch.onnx.export(
-            whole,
-            (torch.zeros(2, 3, size, size), torch.zeros(2, 2), torch.zeros(2, 2)),
-            input_names=INPUTS,
-            output_names=outputs(whole.redirector),
-            dynamic_shapes={name: {0: batch} for name in INPUTS},
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                whole,
+                (torch.zeros(2, 3, size, size), torch.zeros(2, 2), torch.zeros(2, 2)),
+                input_names=INPUTS,
+                output_names=outputs(whole.redirector),
+                dynamic_shapes={name: {0: batch} for name in INPUTS},
+                dynamo=True,
+                verbose=False,
+            )
+        except RuntimeError as error:  # what torch.onnx raises where it does not know an operation or a shape
+            remedy = "Take newer ones: pip install --upgrade torch onnx onnxscript"
+            raise UserError(
+                "--export", f"PyTorch {torch.__version__} cannot export this network", remedy=remedy
+            ) from error
     assert program is not None
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # the lines of code that it came from
