@@ -103,6 +103,7 @@ def test_an_evaluation_is_the_same_to_the_bit(setup: Path) -> None:  # noqa: F81
     assert reports[0] == reports[1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_with_a_sentence_and_a_sound_checkpoint(setup: Path) -> None:  # noqa: F811
     first, second = processes.start([*COMMAND, *QUICK, "--num-training-steps", "100000"], 2, setup)
     until(lambda: bool(saved_steps(setup / "run")))

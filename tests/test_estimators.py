@@ -315,6 +315,7 @@ def test_a_compact_estimator_learns_in_seconds(backbone: str, faces: GazeDataset
     assert after.means()["gaze_deg"] < 0.7 * before.means()["gaze_deg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", PUBLISHED)
 def test_a_published_network_learns_and_is_saved_under_the_published_keys(backbone: str, tmp_path: Path):
     num_steps, size, rate = {"vgg16": (16, 4, 3e-4), "resnet50": (12, 8, 1e-4)}[backbone]

@@ -42,14 +42,20 @@ def stirred(redirector: Redirector) -> Redirector:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of the redirector that carries pixels, and model.onnx of it."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the redirector that carries pixels."""
     folder, config = tmp_path_factory.mktemp("run"), Config(redirector="st-ed-flow", **TINY)
     torch.manual_seed(0)
     redirector = stirred(build_redirector(config))
     save_checkpoint(folder, 3, dict(redirector.named_children()), {}, {"config": config.to_json()})
-    assert redirect.main(["--export", str(folder / "model.onnx"), "--checkpoint", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> Path:
+    """With model.onnx of it, which takes half a minute."""
+    assert redirect.main(["--export", str(trained / "model.onnx"), "--checkpoint", str(trained)]) == 0
+    return trained
 
 
 def outputs_of(path: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,6 +83,7 @@ def test_onnxruntime_gives_what_pytorch_gives_for_any_batch(make, tmp_path: Path
     assert_like_pytorch(tmp_path / "model.onnx", redirector)
 
 
+@pytest.mark.slow
 def test_the_command_writes_flows_shares_and_paint_of_a_redirector_that_carries_pixels(run: Path):
     assert_like_pytorch(run / "model.onnx", load(run, device="cpu").redirector)
     made = outputs_of(run / "model.onnx", image=random_batch()["image_a"].numpy(), gaze=ANGLES, head=ANGLES)
@@ -95,6 +102,7 @@ def test_what_is_not_asked_for_stays_as_it_is():
         assert torch.equal(source_gaze, redirector.encode(image).conditions["gaze"])
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_expects_and_nothing_of_this_machine(run: Path):
     session = ort.InferenceSession(str(run / "model.onnx"), providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
@@ -112,6 +120,7 @@ def test_the_page_names_every_input_and_output():
     assert [name for name in room.MEANING if f"| `{name}`" not in page and f"`, `{name}`" not in page] == []
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_works_without_this_project(run: Path, tmp_path: Path):
     page = (ROOT / "docs/export.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -145,37 +154,37 @@ def _carried(patch: np.ndarray, seen: Equalized, parts) -> np.ndarray:
 
 
 def test_mistakes_get_one_clear_sentence(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     torch.save({"projector": {}, "config": Config(redirector="redirtrans-gan").to_json()}, tmp_path / "gan.pt")
     out = str(tmp_path / "model.onnx")
     for arguments, message in (
         (["--export", out, "--checkpoint", str(tmp_path / "gan.pt")], "redirtrans-gan, which redirects aligned faces"),
-        (["--export", "model.pt", "--checkpoint", str(run)], "model.pt is no name of an ONNX file"),
-        (["--export", "/proc/model.onnx", "--checkpoint", str(run)], "--export: /proc cannot be written"),
-        (["--gaze", "0", "0", "--checkpoint", str(run)], "name a photograph or a video, or give --webcam"),
+        (["--export", "model.pt", "--checkpoint", str(trained)], "model.pt is no name of an ONNX file"),
+        (["--export", "/proc/model.onnx", "--checkpoint", str(trained)], "--export: /proc cannot be written"),
+        (["--gaze", "0", "0", "--checkpoint", str(trained)], "name a photograph or a video, or give --webcam"),
     ):
         assert redirect.main(arguments) == 2, message
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error
     with pytest.raises(SystemExit):
-        redirect.main(["in.png", "--gaze", "0", "0", "--export", out, "--checkpoint", str(run)])
+        redirect.main(["in.png", "--gaze", "0", "0", "--export", out, "--checkpoint", str(trained)])
     assert "--export goes with --checkpoint and --config alone, leave out photo, gaze" in capsys.readouterr().err
     monkeypatch.setattr(room, "PACKAGES", ("onnx", "not_there"))
-    assert redirect.main(["--export", out, "--checkpoint", str(run)]) == 2
+    assert redirect.main(["--export", out, "--checkpoint", str(trained)]) == 2
     said = "packages that are not installed: not_there. Install them: pip install -r requirements-export.txt"
     assert said in capsys.readouterr().err
     assert not Path(out).exists()
 
 
 def test_a_pytorch_that_cannot_export_is_named(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail(*_: object, **__: object) -> None:
         raise torch.onnx.OnnxExporterError("no such operation")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    assert redirect.main(["--export", str(tmp_path / "model.onnx"), "--checkpoint", str(run)]) == 2
+    assert redirect.main(["--export", str(tmp_path / "model.onnx"), "--checkpoint", str(trained)]) == 2
     said = f"redirect.py: --export: PyTorch {torch.__version__} cannot export this network. Take newer ones: pip"
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
 

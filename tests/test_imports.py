@@ -1,6 +1,7 @@
 """Who may import whom, and that nothing needs a script around it to be imported."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def level(module: str) -> int:
     return 2 if module.startswith("core.") else 3
 
 
+@functools.cache
 def imported(module: str) -> set[str]:
     """Modules of this project that the file names, wherever in it."""
     path = ROOT / (module.replace(".", "/") + ".py")

@@ -144,7 +144,7 @@ ATTRIBUTES = {
     "not a number": np.nan,
     "complex": np.complex64(1j),
 }
-APART = {"two structured", "complex"}  # read in a process of its own, each time; "structured" stands for them
+APART = {"structured", "two structured", "complex"}  # read in a process of its own, each time
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_a_clock_that_jumps_back_changes_nothing(whole: Path, monkeypatch: pytes
     assert all(row["train/images_per_s"] >= 0 for row in rows if "train/images_per_s" in row)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_is_full_for_tensorboard_is_a_sentence(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any

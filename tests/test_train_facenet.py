@@ -103,6 +103,7 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     assert load_config(["gaze/config.json"], unused=unused_by("estimator")).estimator_num_steps == STEPS
 
 
+@pytest.mark.slow
 def test_a_run_from_a_notebooks_shell_draws_its_plots(setup: Path) -> None:
     command = [sys.executable, str(ROOT / "train_facenet.py"), "config.json", "--estimator-num-steps", "1"]
     environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
