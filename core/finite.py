@@ -1,4 +1,4 @@
-"""No update with what is not finite. Asking waits for the device, which costs a GPU more than a step's arithmetic."""
+"""No update with what is not finite, without asking the device at every step: asking waits until it is done."""
 
 from collections.abc import Mapping
 

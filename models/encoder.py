@@ -88,7 +88,7 @@ def bottleneck_side(image_size: int, blocks: int) -> int:
     if side < 2 or side << (blocks + 1) != image_size:
         raise UserError(
             f"{blocks} dense blocks do not fit images of {image_size} px: bottleneck {side} px.",
-            remedy="Set num_blocks or image_size otherwise.",
+            remedy="Set densenet_blocks or image_size otherwise.",
         )
     return side
 
