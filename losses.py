@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.distributed import mean_of_all
 from models.flow import EYES, head_rotation, pixel_positions
-from models.geometry import angular_error_deg, at_least_float32
+from models.geometry import angular_error_deg, at_least_float32, constants
 
 REAL, FAKE = 0.0, 1.0
 
@@ -54,7 +54,8 @@ EYE_RADIUS = 0.14
 def around_eyes(image_hat: Tensor, image: Tensor, head: Tensor) -> Tensor:
     """L1 and `gradient` near where the eyes of a head (B, 2), without a gradient, lie in a normalised patch."""
     with torch.autocast(head.device.type, enabled=False):
-        places = head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T
+        rotation = head_rotation(head)[:, :2]
+        places = rotation @ constants(EYES, rotation).T
     here = pixel_positions(image.shape[-1], image)
     apart = (here[:, :, None] + places[:, :, :, None, None]).square().sum(1)  # places are left, up
     weight = torch.exp(-apart / (2 * EYE_RADIUS**2)).amax(dim=1, keepdim=True)

@@ -24,9 +24,11 @@ def image_to_float(image: Tensor) -> Tensor:
     """uint8 (..., H, W) to float32 in [-1, 1], on the image's own device.
 
     Equals the published 2 p / 255 - 1 in float64, rounded once, for all 256 values: p - 127.5 is exact and
-    the division is correctly rounded. On a CPU that is faster than a look-up in a table of them.
+    the division is correctly rounded. On a CPU that is faster than a look-up in a table of them. By a number, and not
+    by a tensor on the device, a GPU would multiply by 1 / 127.5, which is one bit off.
     """
-    return (image.float() - 127.5) / 127.5
+    levels = image.float() - 127.5
+    return levels / levels.new_full((), 127.5)
 
 
 def batch_to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -217,7 +219,10 @@ def load_state(module: nn.Module, state: object, where: str, remedy: str) -> Non
 
 def _spoilt(found: Tensor, own: Tensor) -> bool:
     """Whether a weight has NaN or infinity where the module's own, as an attention mask, has not the same."""
-    return not (torch.isfinite(found) | (torch.isinf(own) & (found == own.to(found)))).all()
+    if torch.isfinite(found).all():
+        return False
+    own = own.to(found)  # which a file's is on the CPU
+    return not (torch.isfinite(found) | (torch.isinf(own) & (found == own))).all()
 
 
 def _first(keys: Sequence[str], shown: int = 3) -> str:

@@ -18,6 +18,7 @@ from core.runtime import autocast, require_compiler, tune_cpu
 from models.load_pretrained_model import build_estimator
 from models.perceptual import build_lpips
 from models.redirector import Redirector
+from models.redirtrans import ReDirTransGAN
 
 Call = Callable[[], object]
 
@@ -109,6 +110,24 @@ def redirection(
     return call
 
 
+def generation(config: str, batch: int, device: torch.device, precision: str = "float32") -> Call:
+    """Inverted faces turned, and generated at the generator's own size."""
+    tune_cpu(0)
+    redirector = untrained(config).redirector.to(device)
+    assert isinstance(redirector, ReDirTransGAN)
+    random = torch.Generator().manual_seed(0)
+    code = torch.randn(batch, *redirector.latent_avg.shape, generator=random).to(device) / 4
+    targets = {name: (torch.rand(batch, 2, generator=random) - 0.5).to(device) for name in ("gaze", "head")}
+
+    @torch.inference_mode()
+    def call() -> object:
+        with autocast(device, precision):
+            encoding = redirector.rotate(redirector.encode_latent(code), targets)
+            return redirector.decoder.synthesis(redirector.code(encoding), noise="stored")
+
+    return call
+
+
 def redirection_in_onnxruntime(config: str, batch: int, device: torch.device) -> Call:
     """Of an exported file, which encodes each time."""
     import onnxruntime  # of requirements-export.txt
@@ -143,6 +162,7 @@ CONTENDERS: dict[str, Callable[..., Call]] = {
     "evaluation": evaluation,
     "plain_evaluation": plain_evaluation,
     "redirection": redirection,
+    "generation": generation,
     "redirection_in_onnxruntime": redirection_in_onnxruntime,
     "read": read,
 }

@@ -1,6 +1,7 @@
 """The set on a GPU, in under 10 minutes: `python -m benchmarks.gpu`.
 
-Steps at batch 20, plain, in float32, in bfloat16 and compiled; all metrics; redirections, one by one and 64 at once.
+Steps at batch 20, plain, in float32, in bfloat16 and compiled; all metrics; redirections, one by one and 64 at once;
+ReDirTrans-GAN's faces of 1024 px, 1 and 8 at once. GiB: the most that PyTorch took for a contender.
 """
 
 import sys
@@ -12,7 +13,8 @@ from benchmarks.turns import Contender
 from core.command import UserError, answer
 
 LAST = Path(__file__).resolve().parent / "last_result_gpu.json"
-BATCH, EVALUATED, REDIRECTED = 20, 32, 64
+BATCH, EVALUATED, REDIRECTED, GENERATED = 20, 32, 64, 8
+GAN = "ReDirTrans-GAN"
 
 
 def gpu_groups() -> list[tuple[list[Contender], int]]:
@@ -29,11 +31,16 @@ def gpu_groups() -> list[tuple[list[Contender], int]]:
         for count in (1, REDIRECTED)
         for precision in ("float32", "bfloat16")
     ]
-    return [(steps, 50), (measuring, 20), (redirecting, 50)]
+    generating = [
+        _one(f"ReDirTrans-GAN, 1024 px, {count} at once, {precision}", "generation", count, GAN, precision=precision)
+        for count in (1, GENERATED)
+        for precision in ("float32", "bfloat16")
+    ]
+    return [(steps, 50), (measuring, 20), (redirecting, 50), (generating, 20)]
 
 
-def _one(title: str, name: str, images: int, plain: bool = False, **given: object) -> Contender:
-    return Contender(f"GPU: {title}", name, "ST-ED", images, "cuda", plain, given)
+def _one(title: str, name: str, images: int, config: str = "ST-ED", plain: bool = False, **given: object) -> Contender:
+    return Contender(f"GPU: {title}", name, config, images, "cuda", plain, given)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

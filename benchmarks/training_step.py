@@ -63,11 +63,13 @@ def rows(group: Sequence[Contender], timings: Sequence[Timing], most: float) -> 
         gflop = f"{timing.gflop:.3g}" if timing.gflop else ""
         spread = f"{timing.low:.4g} to {timing.high:.4g}"
         cells = (one.title, f"{timing.median:.4g}", spread, f"{timing.cpu:.4g}", f"{1000 * speed:.3g}")
-        lines.append(f"| {' | '.join((*cells, f'{speed / first:.2f}', gflop, reached))} |")
+        gib = f"{timing.gib:.2g}" if timing.gib else ""
+        lines.append(f"| {' | '.join((*cells, f'{speed / first:.2f}', gflop, reached, gib))} |")
     return lines
 
 
-TITLES = ("", "ms", "quartiles", "CPU ms", "images or pairs a second", "times the first", "GFLOP", "of the ceiling")
+TITLES = ("", "ms", "quartiles", "CPU ms", "images or pairs a second", "times the first", "GFLOP", "of the ceiling",
+          "GiB of a GPU")  # fmt: skip
 HEAD = f"| {' | '.join(TITLES)} |\n{'|---' * len(TITLES)}|"
 
 

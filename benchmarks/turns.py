@@ -39,7 +39,7 @@ class Contender:
 class Timing:
     """Milliseconds a call: median and quartiles; cpu: of all threads, which a busy machine changes less.
 
-    gflop: of a call, 0 where they are not counted.
+    gflop: of a call, 0 where they are not counted.  gib: of a GPU's memory at the most.
     """
 
     median: float
@@ -47,6 +47,7 @@ class Timing:
     high: float
     cpu: float
     gflop: float
+    gib: float
 
 
 class _Process:
@@ -61,13 +62,13 @@ class _Process:
                 return line.removeprefix("turn ")
         raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended.")  # type: ignore[arg-type]
 
-    def call(self) -> tuple[float, float]:
-        """Milliseconds, and those of the CPU."""
+    def call(self) -> tuple[float, float, float]:
+        """Milliseconds, those of the CPU, and GiB."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        wall, cpu = self.answer().split()
-        return float(wall), float(cpu)
+        wall, cpu, gib = map(float, self.answer().split())
+        return wall, cpu, gib
 
 
 @contextmanager
@@ -93,10 +94,10 @@ def in_turn(contenders: Sequence[Contender], rounds: int) -> list[Timing]:
     return [_timing(column, process.gflop) for column, process in zip(zip(*times, strict=True), running, strict=True)]
 
 
-def _timing(pairs: Sequence[tuple[float, float]], gflop: float) -> Timing:
-    times, cpu = zip(*pairs, strict=True)
+def _timing(calls: Sequence[tuple[float, float, float]], gflop: float) -> Timing:
+    times, cpu, gib = zip(*calls, strict=True)
     low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [*times] * 3
-    return Timing(statistics.median(times), low, high, statistics.median(cpu), gflop)
+    return Timing(statistics.median(times), low, high, statistics.median(cpu), gflop, max(gib))
 
 
 def serve(contender: Mapping[str, Any]) -> None:
@@ -114,15 +115,21 @@ def serve(contender: Mapping[str, Any]) -> None:
         call()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        print(f"turn {1000 * (time.perf_counter() - start)} {1000 * (time.process_time() - cpu)}", flush=True)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        gib = torch.cuda.max_memory_reserved() / 2**30 if device.type == "cuda" else 0
+        print(f"turn {1000 * wall} {1000 * cpu} {gib}", flush=True)
 
 
 def counted_gflop(call: Callable[[], object]) -> float:
-    """GFLOP of a call; 0 where PyTorch cannot count: it takes an einsum apart beneath autocast, and mixes types."""
+    """GFLOP of a call; 0 where PyTorch cannot count: it takes an einsum apart beneath autocast, and mixes types.
+
+    Nothing is compiled while it counts: what PyTorch 2.11 met then stayed uncompiled, and so was timed on a GPU.
+    """
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     try:
-        with FlopCounterMode(display=False) as counter:
+        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
             call()
     except RuntimeError as error:
         if "scalar type" not in str(error):

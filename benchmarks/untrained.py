@@ -10,7 +10,10 @@ from core.config_default import Config
 from core.config_reader import load_config
 from core.redirection.load import Loaded
 from core.trainer import RedirectionTrainer, build_optimizers
+from models.e4e import E4EEncoder
 from models.load_pretrained_model import build_estimator
+from models.redirtrans import ReDirTransGAN
+from models.stylegan2 import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 ANGLES = {"gaze": 0.5, "head": 0.4}  # radians, as far as random labels go
@@ -25,11 +28,20 @@ def untrained(name: str) -> Loaded:
     """config/NAME.json's redirector on the CPU; layers that begin at zero, and would move nothing, are stirred."""
     settings = settings_of(name)
     torch.manual_seed(0)
-    redirector = build.build_redirector(settings)
+    is_gan = settings.redirector == "redirtrans-gan"
+    redirector = _around_a_random_pair(settings) if is_gan else build.build_redirector(settings)
     for module in redirector.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.any():
             nn.init.normal_(module.weight, std=0.01)
     return Loaded(redirector.eval().requires_grad_(False), settings, torch.device("cpu"))
+
+
+def _around_a_random_pair(settings: Config) -> ReDirTransGAN:
+    """Of the published sizes, 1024 px; nothing is read."""
+    encoder, generator = E4EEncoder(), Generator(1024)
+    widths = {"projector_hidden": settings.projector_width, "deprojector_hidden": settings.deprojector_width}
+    mean = torch.randn(generator.num_rows, generator.style_dim) / 4
+    return ReDirTransGAN(encoder, generator, mean, settings.face_size, **widths)
 
 
 def untrained_trainer(config: Config, device: torch.device) -> RedirectionTrainer:

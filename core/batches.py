@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from core.command import UserError
 from core.loading import PatientLoader
+from models.geometry import constants
 
 # Which entries, in which order
 
@@ -275,9 +276,9 @@ def _turned(name: str, batch: Mapping[str, Tensor]) -> Tensor:
     if kind == "image":
         return value.flip(-1)
     if kind in ("gaze", "head"):
-        return value * torch.tensor([1.0, -1.0], device=value.device)
+        return value * constants([1.0, -1.0], value)
     if kind == "crop":  # from the mirrored patch to the patch, on to the image, on to the mirrored image
-        turn = torch.tensor([-1.0, 1.0, 1.0], device=value.device)
+        turn = constants([-1.0, 1.0, 1.0], value)
         return turn[:, None] * value * turn
     if kind == "points":
         column, row = value[:, [1, 0, 2, 4, 3]].unbind(dim=-1)  # image left first again

@@ -78,7 +78,7 @@ class Config(BaseModel):
         False, "mirror half of the training pairs and their yaw labels", of=PATCHES, commands=REDIRECT
     )
     vary_pairs: bool = _data(
-        False, "vary colours, light, sharpness, framing of both images of a pair alike", of=PATCHES, commands=REDIRECT
+        False, "vary colours, light, shadows, sharpness, framing of a pair alike", of=PATCHES, commands=REDIRECT
     )
     pairs_within_group: float = _data(
         0.0, "share of the training pairs drawn within a group, so that they share light; needs a file with groups",

@@ -220,7 +220,7 @@ class RedirectionTrainer:
         """(rows, size, 1) fair coins, a function of the seed and the step."""
         generator = step_generator(self.settings.seed, step, stream)
         drawn = torch.rand((rows, distributed.size() * size, 1), generator=generator)[:, distributed.own_rows(size)]
-        return (drawn < 0.5).to(self.settings.device)
+        return (drawn < 0.5).to(self.settings.device, non_blocking=True)
 
     def _update(self, name: str, loss: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
         """One step of an optimiser, unless its loss, a term or a gradient is not finite."""

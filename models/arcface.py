@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.freezable import Freezable
-from models.geometry import at_least_float32
+from models.geometry import at_least_float32, constants
 from models.shortcut import ShortcutConv
 
 # Eyes, tip of the nose, corners of the mouth in a crop of 112 px; x, y of pixel centres, the image's left first.
@@ -95,7 +95,7 @@ def align_points(points: Tensor) -> Tensor:
     Five equal points have none: NaN.
     """
     points = at_least_float32(points)
-    reference = torch.tensor(REFERENCE_POINTS, dtype=points.dtype, device=points.device)
+    reference = constants(REFERENCE_POINTS, points)
     centre, reference_centre = points.mean(dim=1), reference.mean(dim=0)
     (x, y), (u, v) = (points - centre[:, None]).unbind(-1), (reference - reference_centre).unbind(-1)
     # A rotation with a scale is one complex factor: the quotient of two inner products.
@@ -119,6 +119,6 @@ def face_crop(image: Tensor, transforms: Tensor, size: int = CROP_SIZE) -> Tenso
     target = torch.stack(torch.meshgrid(line, line, indexing="xy")).flatten(1)
     source = torch.linalg.solve(transforms[:, :, :2], target - transforms[:, :, 2:])
     height, width = image.shape[2:]
-    extent = torch.tensor([[width], [height]], dtype=source.dtype, device=source.device)
+    extent = constants([[width], [height]], source)
     grid = ((2 * source + 1) / extent - 1).unflatten(2, (size, size)).permute(0, 2, 3, 1)
     return F.grid_sample(image + 1, grid.to(image.dtype), align_corners=False) - 1

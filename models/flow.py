@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.geometry import at_least_float32
+from models.geometry import at_least_float32, constants
 
 
 def steps(count: int, like: Tensor) -> Tensor:
@@ -110,6 +110,7 @@ class EyePlaces:
 def eye_places(head: Tensor) -> EyePlaces:
     """Of the eyes of heads (B, 2) in a normalised patch."""
     with torch.autocast(head.device.type, enabled=False):
-        places = -(head_rotation(head)[:, :2] @ torch.tensor(EYES, device=head.device).T)
+        rotation = head_rotation(head)[:, :2]
+        places = -(rotation @ constants(EYES, rotation).T)
     side = torch.ones(head.shape[0], device=head.device)
     return EyePlaces(torch.cat(places.unbind(2)), torch.cat((side, -side)))

@@ -4,6 +4,7 @@ Everything is computed in at least float32, whatever the autocast, and float64 s
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +13,11 @@ from torch import Tensor
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision tensors promoted to float32; float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def constants(values: Sequence[float] | Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """A few numbers of the type and on the device of `like`, which a GPU's queue of work is not waited for."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def pitchyaw_to_vector(angles: Tensor) -> Tensor:

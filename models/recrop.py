@@ -61,7 +61,8 @@ def equalize(image: Tensor) -> Tensor:
         exact, inside, slope = _equalize_levels(levels.round().to(torch.int32).clamp(0, 255))  # NaN, too
     red, green, blue = (weight / 2**_BITS * levels[:, i] for i, weight in enumerate(_LUMA))
     smooth = levels + ((slope - 1) * (red + green + blue)).unsqueeze(1)
-    return (exact + inside * (smooth - smooth.detach())) / 127.5 - 1
+    seen = exact + inside * (smooth - smooth.detach())
+    return seen / seen.new_full((), 127.5) - 1  # by a number a GPU would multiply by 1 / 127.5, which is one bit off
 
 
 def estimator_view(image: Tensor, crop: Tensor, size: int) -> Tensor:

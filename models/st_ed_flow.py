@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from models.densenet import instance_norm
 from models.encoder import Encoder, embedding_width
 from models.flow import EYE_SAMPLES, EyePlaces, enlarged, eye_places, pixel_positions, rigid_flow, warp
-from models.geometry import at_least_float32
+from models.geometry import at_least_float32, constants
 from models.redirector import Decoded, Encoding, Factor, Redirector, flat_embeddings
 
 STYLE_WIDTH = 128
@@ -111,10 +111,10 @@ class FlowDecoder(nn.Module):
         warped, mirrored = warp(source, flow), warp(source.flip(-1), mirror_flow)
         more, shares, paint = self.fine(torch.cat((warped, mirrored, flow), dim=1), style).split((4, 3, 3), dim=1)
         more, paint = 0.1 * more, warped + paint
-        first = torch.tensor([2.0, 0.0, 0.0]).to(shares)[:, None, None]
+        first = constants([2.0, 0.0, 0.0], shares)[:, None, None]
         shares = torch.softmax(shares + first, dim=1)
         amount = turned(encoding, self.steered)
-        unmoved = torch.tensor([1.0, 0.0, 0.0]).to(shares)[:, None, None]
+        unmoved = constants([1.0, 0.0, 0.0], shares)[:, None, None]
         return flow + amount * more[:, :2], mirror_flow + more[:, 2:], torch.lerp(unmoved, shares, amount), paint
 
     def seen(self, encoding: Encoding) -> Tensor:
@@ -190,7 +190,7 @@ class EyeNet(nn.Module):
         more, share, painted = found.split((2, 1, 3), dim=1)
         flow, mirror_flow, shares, paint = (enlarged(part, source.shape[-1], "bilinear") for part in maps)
         amount = turned(encoding, OF_EYES)
-        eyes = torch.tensor([0.0, 0.0, 1.0]).to(shares)[:, None, None].expand_as(shares)
+        eyes = constants([0.0, 0.0, 1.0], shares)[:, None, None].expand_as(shares)
         shares = shares.lerp(eyes, amount * share)
         return flow + amount * more, mirror_flow, shares, (1 - holds) * paint + painted
 
@@ -255,7 +255,7 @@ class _Layer(nn.Module):
 
 def mirror_of(conditions: Tensor) -> Tensor:
     """(B, 2 n) pitch and yaw of the mirror image."""
-    return conditions * torch.tensor([1.0, -1.0]).to(conditions).repeat(conditions.shape[1] // 2)
+    return conditions * constants([1.0, -1.0], conditions).repeat(conditions.shape[1] // 2)
 
 
 def both_sides(conditions: Tensor) -> Tensor:

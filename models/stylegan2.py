@@ -305,7 +305,7 @@ class Generator(Freezable):
         target = self.input["input"]
         device = target.device if generator is None else generator.device
         drawn = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        return drawn.to(target.device, torch.promote_types(target.dtype, torch.float32))
+        return drawn.to(target.device, torch.promote_types(target.dtype, torch.float32), non_blocking=True)
 
 
 def truncate(w: Tensor, psi: float = 1.0, mean: Tensor | None = None) -> Tensor:

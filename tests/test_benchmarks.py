@@ -31,8 +31,8 @@ def test_a_contender_that_fails_ends_the_benchmark() -> None:
 
 
 def test_a_row_says_the_speed_beside_the_first_and_the_share_of_the_ceiling() -> None:
-    lines = rows(TWO, [Timing(200, 190, 210, 380, 10), Timing(100, 90, 110, 180, 10)], most=200)
-    assert lines[1] == "| reading | 100 | 90 to 110 | 180 | 40 | 2.00 | 10 | 50% |"
+    lines = rows(TWO, [Timing(200, 190, 210, 380, 10, 0), Timing(100, 90, 110, 180, 10, 3.2)], most=200)
+    assert lines[1] == "| reading | 100 | 90 to 110 | 180 | 40 | 2.00 | 10 | 50% | 3.2 |"
     assert lines[1].count("|") == HEAD.splitlines()[0].count("|")
 
 
@@ -43,7 +43,7 @@ def test_the_last_result_is_kept_and_compared_with(
     milliseconds = {"now": 200.0}
 
     def pretended(group: list[Contender], rounds: int) -> list[Timing]:
-        return [Timing(milliseconds["now"] if i else 400, 1, 2, 3, 4) for i, _ in enumerate(group)]
+        return [Timing(milliseconds["now"] if i else 400, 1, 2, 3, 4, 5) for i, _ in enumerate(group)]
 
     monkeypatch.setattr(kept, "in_turn", pretended)
     monkeypatch.setattr(benchmarks_set, "cpu_groups", lambda: [(TWO, 1)])

@@ -2,7 +2,7 @@
 
 import torch
 
-from core.variation import varied
+from core.variation import SHADE, SHADE_SIDE, _shadows, varied
 from tests.tiny import random_batch
 
 
@@ -46,3 +46,13 @@ def test_a_face_moves_by_little_and_keeps_its_shape() -> None:
         middle = (light.sum(dim=3 - axis) * along).sum(dim=1) / total
         assert middle.abs().max() < 4
     assert (total / total.mean() - 1).abs().max() < 0.6
+
+
+def test_shadows_lie_on_half_of_the_pairs_and_darken_parts_of_them() -> None:
+    strength = torch.tensor([-1.0, 0.0, 0.5, 1.0])[:, None]
+    where = torch.zeros(4, SHADE_SIDE**2)
+    where[:, 0] = -1.0  # the corner at the top left
+    light = _shadows(torch.cat((strength, where), dim=1), 32)
+    assert torch.equal(light[:2], torch.ones(2, 1, 32, 32))
+    assert torch.exp(torch.tensor(-SHADE)) * 0.99 < light[3].amin() < light[2].amin() < 0.6
+    assert light[3, 0, 0, 0] == light[3].amin() and light[3, 0, 16:, 16:].amin() > 0.9 and light.amax() <= 1

@@ -131,7 +131,7 @@ class EstimatorTrainer:
         moved, generator = batch_to_device(batch, self.device), step_generator(settings.seed, self.step)
         if settings.flip:
             coins = torch.rand(len(batch["image"]), 1, generator=generator) < 0.5
-            moved = mirrored(moved, coins.to(self.device))
+            moved = mirrored(moved, coins.to(self.device, non_blocking=True))
         if settings.vary_framing:
             moved["image"] = vary_framing(moved["image"], generator)
         jitter = COLOUR_JITTER.get(settings.backbone, 0.0)
