@@ -57,7 +57,7 @@ def test_mapping_network() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [256, 1024])
+@pytest.mark.parametrize("size", [pytest.param(256, marks=pytest.mark.slow), 1024])
 def test_synthesis(size: int) -> None:
     model, outputs, wanted = fill_latent(Generator(size)).freeze(), {}, golden(f"golden_stylegan2_{size}")["outputs"]
     w_plus = uniform((1, model.num_rows, 512))

@@ -30,7 +30,10 @@ def test_notebooks_lie_there_with_small_outputs_and_no_paths_of_a_machine(name: 
     assert not MACHINE.search(json.dumps(words))
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK, LONG = sorted(NAMES)  # the second trains
+
+
+@pytest.mark.parametrize("name", [QUICK, pytest.param(LONG, marks=pytest.mark.slow)])
 def test_notebooks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for package in ("nbclient", "ipykernel"):
         pytest.importorskip(package, reason="needs requirements-notebooks.txt")

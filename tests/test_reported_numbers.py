@@ -90,6 +90,7 @@ def test_networks_are_as_large_as_is_said() -> None:
         assert weights == pytest.approx(float(size), abs=1 + 0.03 * weights), name  # and the file's own words
 
 
+@pytest.mark.slow
 def test_pupils_and_noses_are_as_far_off_as_is_said() -> None:
     command = re.findall(r'^python (-m pytest .*) -k "(pupils_are or head_is)"$', BENCHMARKS, re.MULTILINE)[0]
     words = [sys.executable, *command[0].split(), "-k", command[1]]
