@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from core.command import UserError
 from core.files import taken_apart
@@ -43,6 +44,8 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, object] = {name: module.state_dict() for name, module in modules.items()}
     content["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    if any(parameter.is_cuda for module in modules.values() for parameter in module.parameters()):
+        content = tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, content)
     content |= {"step": step, "format_version": FORMAT_VERSION, **facts}
     write_torch_file(path, content)
     others = [other for other in saved_steps(run_folder) if other != step]

@@ -79,12 +79,12 @@ def figures(folder: Path, steps: int) -> dict[str, float]:
 
 def parameters(folder: Path, steps: int, config: dict[str, object]) -> dict[str, float]:
     """Millions of numbers, those that are trained and all that redirecting needs."""
-    content = torch.load(folder / "checkpoints" / f"{steps}.pt", weights_only=True)
+    content = torch.load(folder / "checkpoints" / f"{steps}.pt", "cpu", weights_only=True)
     parts = ("encoder", "decoder", "projector", "deprojector")
     trained = sum(value.numel() for part in parts for value in content.get(part, {}).values())
     frozen = 0
     if content.get("frozen"):
-        pair = torch.load(folder.parents[1] / config["e4e_weights"], weights_only=True)
+        pair = torch.load(folder.parents[1] / config["e4e_weights"], "cpu", weights_only=True)
         frozen = sum(value.numel() for value in pair["state_dict"].values())
     return {"parameters trained, millions": trained / 1e6, "parameters in all, millions": (trained + frozen) / 1e6}
 

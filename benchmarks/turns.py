@@ -138,10 +138,11 @@ def counted_gflop(call: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def ceiling(device: str = "cpu", size: int = 2048, rounds: int = 10) -> float:
+def ceiling(device: str = "cpu", rounds: int = 10) -> float:
     """GFLOP a second of a product of two large float32 matrices, the best of the rounds: what this machine can do."""
     import torch
 
+    size = 2048 if device == "cpu" else 8192  # which takes a GPU longer than being asked
     a, best = torch.rand(size, size, device=device), float("inf")
     for _ in range(rounds):
         start = time.perf_counter()

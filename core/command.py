@@ -21,6 +21,7 @@ _OF_THE_MACHINE = {
     "out of memory": _LESS,
     "can't allocate memory": _LESS,
     "a deterministic implementation": "Use --no-deterministic or --device cpu.",
+    "no kernel image is available": "This PyTorch has no code for this GPU: --device cpu, or another build of it.",
     "DataLoader timed out": f"A process that reads data was stopped, or the disk does not answer. {_GO_ON}",
     "DataLoader worker": f"A process that reads data ended, usually for want of memory. {_LESS} {_GO_ON}",
 }

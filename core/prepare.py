@@ -29,7 +29,14 @@ from core.owner import Owner, own
 from core.record import settings_of
 from core.resume import Start, restore, start_file
 from core.run import Measuring, Run
-from core.runtime import be_deterministic, code_revision, require_compiler, select_device, tune_cpu
+from core.runtime import (
+    be_deterministic,
+    code_revision,
+    require_compiler,
+    require_deterministic,
+    select_device,
+    tune_cpu,
+)
 from core.sense import require_pairs
 from core.tracking import say
 from core.trainer import RedirectionTrainer, StepSettings, build_optimizers, trained_parts
@@ -87,6 +94,8 @@ def _prepare_one(config: Config, device: torch.device) -> tuple[Run, Invert | No
     folder = Path(config.save_path)
     tune_cpu(config.num_threads)
     if config.deterministic:
+        if not config.skip_training:
+            require_deterministic(config.redirector, device)
         be_deterministic()
     if config.compile and not config.skip_training:
         require_compiler(device)

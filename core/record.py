@@ -11,14 +11,14 @@ import torch
 from core.command import without_places
 from core.config_default import Config
 from core.files import atomic_write, clean_run, write_json, write_text
-from core.runtime import REPOSITORY, library_versions
+from core.runtime import REPOSITORY, device_name, library_versions
 from core.tracking import say
 
 SOURCE_FILES = ("*.py", "*.txt", "*.md", "*.toml", "config/*.json", "core/**/*.py", "models/*.py", "preprocess/**/*.py")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # what a zip can date
 
 
-def record_start(folder: Path, config: Config, facts: Mapping[str, object], start: int) -> None:
+def record_start(folder: Path, config: Config, facts: Mapping[str, object], start: int, device: torch.device) -> None:
     """Write config, environment and source into the run folder, beside those of earlier starts."""
     folder.mkdir(parents=True, exist_ok=True)
     clean_run(folder)
@@ -28,7 +28,7 @@ def record_start(folder: Path, config: Config, facts: Mapping[str, object], star
         "code_revision": facts["code_revision"],
         "libraries": library_versions(),
     }
-    versions |= {"threads": torch.get_num_threads()}  # on which rounding depends
+    versions |= {"threads": torch.get_num_threads(), "device": device_name(device)}  # on which rounding depends
     write_text(folder / f"config{part}.json", config.to_json())
     write_json(folder / f"environment{part}.json", versions)
     snapshot(folder / f"source{part}.zip", folder)

@@ -71,7 +71,7 @@ class Run:
     def _go(self) -> int:
         config = self.config
         if distributed.is_first():
-            record_start(self.folder, config, self.facts, self.start)
+            record_start(self.folder, config, self.facts, self.start, self.device)
         step = self.start
         if not config.skip_training:
             step = self._train()

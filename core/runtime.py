@@ -38,6 +38,11 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """As 'cpu', or 'cuda: NVIDIA H200'."""
+    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
 def require_compiler(device: torch.device) -> None:
     """Compile something small.
 
@@ -64,6 +69,13 @@ def tune_cpu(num_threads: int) -> None:
         libc = ctypes.CDLL(None)
         for parameter, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
             libc.mallopt(parameter, value)
+
+
+def require_deterministic(redirector: str, device: torch.device) -> None:
+    """Before data and estimators are made. Raises UserError where PyTorch has no deterministic way for a training."""
+    if device.type == "cuda" and redirector in ("st-ed-flow", "redirtrans-gan"):
+        found = f"true, and on a GPU the gradient of looking images up, which {redirector} needs, has no such way"
+        raise UserError("deterministic", found, remedy="Use --no-deterministic or --device cpu.")
 
 
 def be_deterministic() -> None:

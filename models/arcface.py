@@ -117,7 +117,8 @@ def face_crop(image: Tensor, transforms: Tensor, size: int = CROP_SIZE) -> Tenso
     image, transforms = at_least_float32(image), at_least_float32(transforms)
     line = (torch.arange(size, dtype=transforms.dtype, device=transforms.device) + 0.5) * (CROP_SIZE / size) - 0.5
     target = torch.stack(torch.meshgrid(line, line, indexing="xy")).flatten(1)
-    source = torch.linalg.solve(transforms[:, :, :2], target - transforms[:, :, 2:])
+    # _ex: not asked whether a map can be undone, for which a GPU would have to be waited for.
+    source = torch.linalg.solve_ex(transforms[:, :, :2], target - transforms[:, :, 2:]).result
     height, width = image.shape[2:]
     extent = constants([[width], [height]], source)
     grid = ((2 * source + 1) / extent - 1).unflatten(2, (size, size)).permute(0, 2, 3, 1)

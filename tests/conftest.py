@@ -1,11 +1,14 @@
 """Two processes test side by side, on one thread each; long tests get a longer time limit than the others."""
 
 import os
+import sys
 
 import pytest
 
 import core  # noqa: F401  before torch is loaded, see there
 
+if not any("gpu" in word for word in sys.argv):  # what is compared bit for bit is so on a CPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: two threads each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

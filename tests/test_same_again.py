@@ -15,11 +15,12 @@ import torch
 
 from core import build
 from core.batches import IndexSampler, PairSampler, evaluation_pairs, labeled_subset
+from core.command import UserError
 from core.config_default import Config
 from core.config_reader import load_config
 from core.evaluator import perturbations
 from core.report import sample_pairs
-from core.runtime import step_generator
+from core.runtime import require_deterministic, step_generator
 from core.trainer import RedirectionTrainer
 from core.variation import varied
 from dataset import GazeDataset
@@ -143,6 +144,14 @@ def test_deterministic_reaches_pytorch(
     assert not torch.are_deterministic_algorithms_enabled()
     run(["config.json", *flags, "--deterministic"])
     assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("redirector", ["st-ed-flow", "redirtrans-gan"])
+def test_what_no_gpu_does_deterministically_is_refused_before_anything_is_made(redirector: str) -> None:
+    with pytest.raises(UserError, match=f"deterministic: .*{redirector}.*--no-deterministic or --device cpu"):
+        require_deterministic(redirector, torch.device("cuda"))
+    require_deterministic(redirector, torch.device("cpu"))
+    require_deterministic("st-ed", torch.device("cuda"))
 
 
 def test_an_operation_without_a_deterministic_way_is_said_in_a_sentence(

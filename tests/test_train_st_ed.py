@@ -75,6 +75,7 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     assert json.loads((run / "config.json").read_text())["growth_rate"] == 2
     environment = json.loads((run / "environment.json").read_text())
     assert "torch" in environment["libraries"] and environment["threads"] == torch.get_num_threads()
+    assert environment["device"] == "cpu"
     names = zipfile.ZipFile(run / "source.zip").namelist()
     assert "train_st_ed.py" in names and "core/trainer.py" in names
     report = json.loads((run / "report" / "6" / "report.json").read_text())

@@ -77,7 +77,7 @@ class AutoencoderTrainer:
     ) -> None:
         self.settings, self.estimator, self.patch_size, self.device = settings, estimator, patch_size, device
         self.step = 0
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             generator = Generator(
                 settings.size,

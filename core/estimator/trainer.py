@@ -295,7 +295,7 @@ class EstimatorTrainer:
 
 
 def _fresh_estimator(backbone: str, seed: int, weights: Path | None) -> Estimator:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator = build_estimator(backbone)
     if weights is not None:

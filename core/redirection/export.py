@@ -5,6 +5,7 @@ were, and the parts that the redirector decodes, if any. What it expects stands 
 """
 
 import argparse
+import copy
 import importlib.util
 import logging
 import warnings
@@ -92,7 +93,7 @@ def export(loaded: Loaded, path: str | Path) -> float:
     where a package is missing, or where they differ by more than 0.001; nothing is then written.
     """
     _packages()
-    whole, path = Whole(loaded.redirector).to("cpu").eval(), Path(path)
+    whole, path = Whole(copy.deepcopy(loaded.redirector)).to("cpu").eval(), Path(path)
     program = _exported(whole, loaded.size)
     program.model.metadata_props.update(about(loaded))
     path.parent.mkdir(parents=True, exist_ok=True)
