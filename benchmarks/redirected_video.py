@@ -100,7 +100,9 @@ def in_the_face(landmarks: ndarray) -> ndarray:
     mean = np.nanmean(points, axis=0)
     still, middle = list(STILL), mean[list(STILL)].mean()
     moved = points - points[:, still].mean(axis=1, keepdims=True)
-    turn = (np.conj(moved[:, still]) * (mean[still] - middle)).sum(axis=1) / (np.abs(moved[:, still]) ** 2).sum(axis=1)
+    with np.errstate(invalid="ignore"):  # frames without a face
+        turn = (np.conj(moved[:, still]) * (mean[still] - middle)).sum(axis=1)
+        turn /= (np.abs(moved[:, still]) ** 2).sum(axis=1)
     there = moved * turn[:, None] + middle
     return np.stack([there.real, there.imag], axis=-1)
 
