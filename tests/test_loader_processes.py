@@ -5,7 +5,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,14 +59,13 @@ def whole(setup: Path) -> Path:
 def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_it_goes_on(
     number: int, said: str, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    start = time.monotonic()
     with monkeypatch.context() as patched:
         patched.setattr(loading, "PATIENCE", 3)
         before_step(AT, lambda: signal_a_worker(number), patched)
         assert main(FLAGS) == 1
     error = capfd.readouterr().err
     assert said in error and "the last checkpoint is " in error and "goes on from the last checkpoint" in error
-    assert not multiprocessing.active_children() and time.monotonic() - start < 30
+    assert not multiprocessing.active_children()
     assert main(FLAGS) == 0
     assert equal(final_weights(whole / "whole", 20), final_weights(whole / "run", 20))
 
