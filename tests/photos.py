@@ -19,6 +19,7 @@ from core.config_default import Config
 from core.redirection.faces import PhotoFace, place
 from core.redirection.load import Loaded
 from models.redirector import Decoded, Encoding, Factor, Redirector
+from preprocess.faces.search import Found
 from preprocess.synthetic.aligned import AlignedView
 from preprocess.synthetic.rendered.person import Person, build_person
 from preprocess.synthetic.rendered.render import aligned
@@ -125,7 +126,7 @@ def make_tree(folder: Path, pixels: ndarray, monkeypatch: pytest.MonkeyPatch, fa
     """`in.png`, in which SHOT's face is found, several times if asked for, and a run folder of each redirector."""
     write_image(folder / "in.png", pixels)
     found = [SimpleNamespace(landmarks=opened(SHOT.landmarks_with_lids()))] * faces
-    monkeypatch.setattr(faces_room, "find_faces", lambda image: found if image.std() > 1 else [])
+    monkeypatch.setattr(faces_room, "search", lambda image: Found(found if image.std() > 1 else [], []))
     for kind in ("st-ed", "redirtrans", "st-ed-flow"):
         config = Config(redirector=kind, **TINY)
         redirector = build_redirector(config)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
-from preprocess.face_patches import FaceCutter
+from core.redirection.faces import find
+from preprocess.face_patches import FaceCutter, LeftOut
 from preprocess.faces import detector, mesh, search
 from preprocess.faces.detector import Box
 from preprocess.faces.mesh import Face
@@ -92,5 +93,19 @@ def test_what_is_hardly_a_face_is_not_offered() -> None:
 def test_a_box_beside_a_face_does_not_offer_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     place = (1480, 980, 40)
     box = np.array([(1521.0, 955.0), (1611.0, 1045.0)])  # nothing is there, and the next face is this one
-    monkeypatch.setattr(search, "_search", lambda image: [np.array([(1480.0, 980.0), (1520.0, 1020.0)]), box])
+    boxes = [(0.9, np.array([(1480.0, 980.0), (1520.0, 1020.0)])), (0.9, box)]
+    monkeypatch.setattr(search, "_search", lambda image: boxes)
     assert found(photograph(place)) == [pytest.approx(place, abs=1)]
+    assert search.search(photograph(place)).unmeasured == []
+
+
+@pytest.mark.parametrize("level, told", [(210, 1), (180, 0)])
+def test_a_sure_face_that_cannot_be_measured_is_told_of(level: int, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = search.face_in
+    monkeypatch.setattr(search, "face_in", lambda image, region: measure(image, region) if region.min() > 500 else None)
+    image = photograph((1500, 900, 650)) + photograph((60, 60, 40), level=level)
+    seen = search.search(image)
+    assert [face.box[0] for face in seen.faces] == [pytest.approx([1500, 900], abs=3)]
+    assert [box[0] for box in seen.unmeasured] == [pytest.approx([60, 60], abs=1)] * told
+    names = [face.name for face in find(image) if isinstance(face, LeftOut) and "not seen" in face.reason]
+    assert names == ["face 2"] * told

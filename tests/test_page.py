@@ -88,8 +88,8 @@ def test_a_large_photograph_is_shown_smaller_with_the_same_change(
     tree: Path, pixels: np.ndarray, loaded: Loaded, monkeypatch
 ):
     write_image(tree / "large.png", cv2.resize(pixels, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC))
-    found = [SimpleNamespace(landmarks=face.landmarks * 3 + 1) for face in faces_room.find_faces(pixels)]
-    monkeypatch.setattr(faces_room, "find_faces", lambda image: found)
+    found = [SimpleNamespace(landmarks=face.landmarks * 3 + 1) for face in faces_room.search(pixels).faces]
+    monkeypatch.setattr(faces_room, "search", lambda image: SimpleNamespace(faces=found, unmeasured=[]))
     sitting = sit(open_for_page(tree / "large.png"), loaded)
     shown, whole = sitting.shown(ASKED), sitting.whole(ASKED)
     assert whole.pixels.shape == (1440, 1440, 3) and shown.pixels.shape == (SHOWN, SHOWN, 3)

@@ -15,7 +15,7 @@ from core.redirection.iris import unit_rays
 from preprocess.datasets.images import photo_camera
 from preprocess.face_model import HeadPose
 from preprocess.face_patches import FaceCutter, LeftOut
-from preprocess.faces.search import find_faces
+from preprocess.faces.search import search
 from preprocess.landmarks import to_68
 from preprocess.normalization import (
     ST_ED,
@@ -122,8 +122,14 @@ def find(image: ndarray, film: float = 0.0, focal: float | None = None) -> list[
     film: focal length in mm as on 35 mm film, 0 if not known.  focal: pixels, if known.
     """
     camera, _ = photo_camera(image.shape, focal, film)
-    found = [to_68(face.landmarks) for face in find_faces(image)]
-    return [place(landmarks, camera, image.shape, number) for number, landmarks in enumerate(found, 1)]
+    found = search(image)
+    faces = [place(to_68(face.landmarks), camera, image.shape, number) for number, face in enumerate(found.faces, 1)]
+    return faces + [_unmeasured(number, box) for number, box in enumerate(found.unmeasured, len(faces) + 1)]
+
+
+def _unmeasured(number: int, box: ndarray) -> LeftOut:
+    x, y = box.mean(axis=0)
+    return LeftOut(f"face {number}", "its landmarks are not seen", f"at {x:.0f}, {y:.0f}; in profile, or covered")
 
 
 def place(landmarks: ndarray, camera: ndarray, shape: tuple[int, ...], number: int = 1) -> PhotoFace | LeftOut:

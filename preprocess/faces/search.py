@@ -1,8 +1,8 @@
-"""All faces of a photograph of any size, each measured in a crop of its own: `find_faces`."""
+"""All faces of a photograph of any size, each measured in a crop of its own: `search`, `find_faces`."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,20 +15,39 @@ from preprocess.normalization import apply_homography, warp_image
 SEARCHED, CROPPED = 1280, 512  # longest side of the copy that is searched, side of the crop that is measured
 SMALLEST_TILE = 256  # pixels, in which faces of 40 are found
 SURE = 0.65  # score of a face in a tile: buttons and folds reach 0.6
+SURER = 0.75  # of one that is told of although it cannot be measured
+
+
+@dataclass(frozen=True)
+class Found:
+    """unmeasured: corners (2, 2), the lower ones first, of faces whose landmarks are not seen, as in profile."""
+
+    faces: list[Face]
+    unmeasured: list[ndarray]
 
 
 def find_faces(image: ndarray) -> list[Face]:
-    """All faces from 40 pixels up in an image (H, W, 3) uint8 RGB, the largest first.
+    """All faces from 40 pixels up in an image (H, W, 3) uint8 RGB, the largest first."""
+    return search(image).faces
+
+
+def search(image: ndarray) -> Found:
+    """`find_faces`, with those that cannot be measured.
 
     It is searched by tiles of several sizes: a photograph of 12 megapixels takes seconds.
     """
     faces = [face for face in (find_largest(image),) if face is not None]
-    for box in _search(image):
-        if not any(_overlap(box, face.landmarks) for face in faces):
-            face = face_in(image, box)
-            if face is not None and not any(_overlap(face.landmarks, other.landmarks) for other in faces):
-                faces.append(face)
-    return sorted(faces, key=lambda face: _area(face.landmarks), reverse=True)
+    unmeasured: list[ndarray] = []
+    for score, box in _search(image):
+        if any(_overlap(box, face.landmarks) for face in faces):
+            continue
+        face = face_in(image, box)
+        if face is None and score >= SURER:
+            unmeasured.append(box)
+        if face is not None and not any(_overlap(face.landmarks, other.landmarks) for other in faces):
+            faces.append(face)
+    unmeasured = [box for box in unmeasured if not any(_overlap(box, face.landmarks) for face in faces)]
+    return Found(sorted(faces, key=lambda face: _area(face.landmarks), reverse=True), unmeasured)
 
 
 def find_largest(image: ndarray) -> Face | None:
@@ -48,8 +67,8 @@ def find_largest(image: ndarray) -> Face | None:
     return next((face for face in measured if face is not None), None)
 
 
-def _search(image: ndarray) -> list[ndarray]:
-    """Corners (2, 2) of what may be faces, the surest first.
+def _search(image: ndarray) -> list[tuple[float, ndarray]]:
+    """Scores and corners (2, 2) of what may be faces, the surest first.
 
     Each face fills an eighth to a half of some tile, which is what the detector of near faces likes best.
     """
@@ -60,10 +79,10 @@ def _search(image: ndarray) -> list[ndarray]:
         for (left, top, _), boxes in zip(places, detector.near_faces(tiles), strict=True)
         for box in boxes
     ]
-    kept: list[ndarray] = []
+    kept: list[tuple[float, ndarray]] = []
     for score, corners in sorted(found, key=lambda scored: -scored[0]):
-        if score >= SURE and not any(_overlap(corners, other) for other in kept):
-            kept.append(corners)
+        if score >= SURE and not any(_overlap(corners, other) for _, other in kept):
+            kept.append((score, corners))
     return kept
 
 
