@@ -14,6 +14,7 @@ from torch import nn
 import redirect
 from checkpoints_manager import save_checkpoint
 from core.build import build_redirector
+from core.command import UserError
 from core.config_default import Config
 from core.redirection import export as room
 from core.redirection.equalizing import Equalized
@@ -187,6 +188,13 @@ def test_a_pytorch_that_cannot_export_is_named(
     assert redirect.main(["--export", str(tmp_path / "model.onnx"), "--checkpoint", str(trained)]) == 2
     said = f"redirect.py: --export: PyTorch {torch.__version__} cannot export this network. Take newer ones: pip"
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_onnxruntime_cannot_run_is_said_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "_exported", lambda *_: _Program())  # an empty file
+    with pytest.raises(UserError, match=f"onnxruntime {ort.__version__} cannot run what PyTorch .* writes. Take newer"):
+        export(photos.loaded(tiny_redirector()), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

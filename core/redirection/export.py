@@ -29,6 +29,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUTS = ("image", "gaze", "head")
 PARTS = ("flow", "mirror_flow", "warp", "mirror", "paint", "shares")
 AGREEMENT = 1e-3  # of pixels in [-1, 1], positions and radians
+_NEWER = "Take newer ones: pip install --upgrade torch onnx onnxscript onnxruntime"
 ANGLES = "radians, pitch and yaw in the patch's camera: 0 0 looks into it, pitch > 0 up, yaw > 0 towards image left"
 MEANING = {
     "image": "RGB in -1 to 1, channels first: normalised patches whose luma (of YCrCb) has an equalised histogram",
@@ -90,7 +91,7 @@ def export(loaded: Loaded, path: str | Path) -> float:
     """Write a redirector as an ONNX file, for any number of patches at a time.
 
     Returns the largest difference between what onnxruntime and PyTorch make of the same patches. Raises UserError
-    where a package is missing, or where they differ by more than 0.001; nothing is then written.
+    where a package is missing or too old, or where they differ by more than 0.001; nothing is then written.
     """
     _packages()
     whole, path = Whole(copy.deepcopy(loaded.redirector)).to("cpu").eval(), Path(path)
@@ -125,8 +126,13 @@ def difference(whole: Whole, path: Path, size: int, batch: int = 3) -> float:
     coarse, gaze, head = (torch.rand(batch, *shape, generator=random) - 0.5 for shape in ((3, 8, 8), (2,), (2,)))
     image = F.interpolate(2 * coarse, size=size, mode="bilinear")
     head[0] = torch.nan
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"image": image.numpy(), "gaze": gaze.numpy(), "head": head.numpy()})
+    given = {"image": image.numpy(), "gaze": gaze.numpy(), "head": head.numpy()}
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        found = session.run(None, given)
+    except Exception as error:  # its own kinds have no base but this
+        found_one = f"onnxruntime {onnxruntime.__version__} cannot run what PyTorch {torch.__version__} writes"
+        raise UserError("--export", found_one, remedy=_NEWER) from error
     with torch.no_grad():
         wanted = whole(image, gaze, head)
     return max(float((torch.from_numpy(a) - b).abs().max()) for a, b in zip(found, wanted, strict=True))
@@ -148,9 +154,8 @@ def _exported(whole: Whole, size: int) -> Any:
                 verbose=False,
             )
         except RuntimeError as error:  # what torch.onnx raises where it does not know an operation or a shape
-            remedy = "Take newer ones: pip install --upgrade torch onnx onnxscript"
             raise UserError(
-                "--export", f"PyTorch {torch.__version__} cannot export this network", remedy=remedy
+                "--export", f"PyTorch {torch.__version__} cannot export this network", remedy=_NEWER
             ) from error
     assert program is not None
     for node in program.model.graph.all_nodes():
