@@ -29,7 +29,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUTS = ("image", "gaze", "head")
 PARTS = ("flow", "mirror_flow", "warp", "mirror", "paint", "shares")
 AGREEMENT = 1e-3  # of pixels in [-1, 1], positions and radians
-_NEWER = "Take newer ones: pip install --upgrade torch onnx onnxscript onnxruntime"
+_NEWER = "Take newer ones: pip install --upgrade -r requirements-export.txt"
 ANGLES = "radians, pitch and yaw in the patch's camera: 0 0 looks into it, pitch > 0 up, yaw > 0 towards image left"
 MEANING = {
     "image": "RGB in -1 to 1, channels first: normalised patches whose luma (of YCrCb) has an equalised histogram",
