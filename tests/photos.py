@@ -1,5 +1,6 @@
 """Rendered people in larger photographs, for what puts a face back, and redirectors that do what they are told."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,8 +41,9 @@ CAMERA = Camera.plain(900.0, SIDE, SIDE)
 SHOT = lay_out(CAMERA, distance=600, gaze=(4, -8), head=(6, -14), at=(0.05, -0.04), roll=11)
 
 
+@functools.cache
 def make_person(seed: int = 0) -> Person:
-    """Somebody without glasses."""
+    """Somebody without glasses; to be looked at, not changed."""
     traits = draw_traits(np.random.default_rng(seed))
     return build_person(replace(traits, glasses=None), np.random.default_rng(seed))
 

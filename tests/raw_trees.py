@@ -8,6 +8,7 @@ from 600 mm, which the normalisation does not undo either, so that the patch is 
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,9 @@ def random_shots(camera: Camera, count: int, seed: int, distance: tuple[float, f
     return shots
 
 
+@functools.cache
 def make_person(seed: int = 1) -> Person:
-    """Somebody without glasses or beard; takes a tenth of a second."""
+    """Somebody without glasses or beard; to be looked at, not changed."""
     return build_person(without_extras(draw_identity(np.random.default_rng(seed))))
 
 

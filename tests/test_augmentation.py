@@ -1,6 +1,7 @@
 """The augmentation experiment: its stages, what is not done again, and its table."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,7 @@ from core.experiment import run as experiment
 from core.experiment.report import BASELINE, Outcome, differences, spread, write_augmentation_report
 from dataset import GazeDataset
 from dataset_augmented import FILE_NAME, RedirectedDataset
+from tests.once import once
 from tests.tiny import write_dataset
 from train_facenet import main
 
@@ -57,12 +59,22 @@ def test_the_report_has_means_differences_and_a_plot(tmp_path: Path) -> None:
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """See `write_setup`; it is the working folder."""
     monkeypatch.chdir(tmp_path)
+    draw_little(monkeypatch)
+    return write_setup(tmp_path)
+
+
+def draw_little(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("error_figure", "angle_figure"):  # half a second each
         monkeypatch.setattr(estimator_report, name, lambda _: Figure((0.1, 0.1)))
-    write_dataset(tmp_path / "gc.h5", persons=4, samples=6)
+
+
+def write_setup(folder: Path) -> Path:
+    """Data, split and config.json."""
+    write_dataset(folder / "gc.h5", persons=4, samples=6)
     split = {"train": ["00000", "00001"], "val": ["00002"], "test": ["00003"]}
-    (tmp_path / "gazecapture_split.json").write_text(json.dumps(split))
+    (folder / "gazecapture_split.json").write_text(json.dumps(split))
     config = {
         "gazecapture_file": "gc.h5", "save_path": "run", "eval_gazenet_savepath": "eval", "image_size": 64,
         "gazenet_backbone": "compact", "eval_gazenet_backbone": "compact-residual", "train_missing_estimators": True,
@@ -73,8 +85,8 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "device": "cpu", "augmentation_labels": [6, 8], "augmentation_seeds": [0, 1],
         "augmentation_variants": {"both": {}, "2 per label": {"redirected_per_sample": 2}},
     }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def test_no_stage_of_the_shipped_experiment_is_refused() -> None:
@@ -154,12 +166,20 @@ def test_without_numbers_of_labels_there_is_no_experiment(setup: Path, capsys: p
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(
-    flags: list[str], message: str, setup: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    message: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import re
+    def make(folder: Path) -> None:
+        draw_little(monkeypatch)
+        write_setup(folder)
+        assert main(["config.json", "--augmentation-seeds", "[0]", "--augmentation-labels", "[6]"]) == 0
 
-    assert main(["config.json", "--augmentation-seeds", "[0]", "--augmentation-labels", "[6]"]) == 0
-    before = sorted(setup.rglob("*"))
+    done = once(tmp_path_factory, "augmentation", make)
+    monkeypatch.chdir(done)
+    before = sorted(done.rglob("*"))
     assert main(["config.json", "--augmentation-seeds", "[0]", *flags]) == 2
     assert re.search(message, capsys.readouterr().err)
-    assert sorted(setup.rglob("*")) == before
+    assert sorted(done.rglob("*")) == before

@@ -4,6 +4,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from core import loading
 from core.trainer import RedirectionTrainer
 from dataset import GazeDataset
-from tests.test_train_st_ed import equal, final_weights, setup  # noqa: F401  a fixture
+from tests.test_train_st_ed import equal, final_weights, run_once, setup  # noqa: F401  a fixture
 from train_st_ed import main
 
 FLAGS = ["config.json", "--num-data-loaders", "2", "--num-training-steps", "20", "--no-compute-full-result"]
@@ -40,8 +41,9 @@ def signal_a_worker(number: int) -> None:
 
 
 @pytest.fixture
-def whole(setup: Path) -> Path:
-    assert main([*FLAGS, "--save-path", "whole"]) == 0
+def whole(setup: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`setup` and, in whole, a run without a disturbance."""
+    shutil.copytree(run_once(tmp_path_factory, *FLAGS[1:]) / "run", setup / "whole")
     return setup
 
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from tests.test_train_st_ed import ROOT, setup  # noqa: F401  a fixture
@@ -31,6 +32,7 @@ def test_no_place_no_user_and_no_secret_is_in_a_run_folder(setup: Path, ends: st
         "USER": "alice",
         "API_TOKEN": "s3cr3t-t0ken",
         "PYTHONPATH": str(ROOT),
+        "MPLCONFIGDIR": matplotlib.get_configdir(),  # else its list of fonts is made anew, which takes seconds
     }
     start = ["-c", FAIL] if ends == "failed" else [str(ROOT / "train_st_ed.py")]
     command = [sys.executable, *start, str(home / "work/config.json"), "--use-mixing"]

@@ -20,7 +20,7 @@ from core import files
 from core.disk import Disk
 from tests.kills import logged
 from tests.test_loader_processes import FLAGS, before_step, whole  # noqa: F401  a fixture
-from tests.test_train_st_ed import equal, final_weights, setup  # noqa: F401  a fixture
+from tests.test_train_st_ed import equal, final_weights, run_once, setup  # noqa: F401  a fixture
 from train_st_ed import main
 
 AT = 8  # the step in which it happens; the seventh is done, the sixth is saved
@@ -80,16 +80,20 @@ def test_once_ends_after_the_step_and_twice_at_once(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_evaluation_is_stopped_at_once_and_made_again_without_a_line_twice(
-    number: int, setup: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    number: int,
+    setup: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
 ) -> None:
-    assert main(["config.json", "--save-path", "whole"]) == 0
+    whole = run_once(tmp_path_factory) / "run"
     usual, calls = run_room.print_result, send(number)
     monkeypatch.setattr(run_room, "print_result", lambda results: (calls(), usual(results)))
     assert main(["config.json"]) == 130
     assert SAME in capfd.readouterr().err and not (setup / "run" / ".owner").exists()
     monkeypatch.setattr(run_room, "print_result", usual)
     assert main(["config.json"]) == 0
-    assert logged(setup / "whole" / "metrics.jsonl") == logged(setup / "run" / "metrics.jsonl")
+    assert logged(whole / "metrics.jsonl") == logged(setup / "run" / "metrics.jsonl")
 
 
 def test_what_asks_to_stop_before_the_run_begins_leaves_nothing(

@@ -1,6 +1,7 @@
 """The command with the redirector that carries pixels: training to report, resuming, its terms, and what refuses it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -76,7 +77,7 @@ def test_it_trains_resumes_to_the_bit_and_reports(flow: Path) -> None:
     assert {path.name for path in (run / "report/6").iterdir()} >= {"walk_gaze.png", "walk_head.png"}
     person = {path.name for path in (run / "samples/00003").iterdir()}
     assert person >= {"warp.png", "mirror.png", "paint.png", "shares.png", "walk_gaze.mp4", "walk_head.mp4"}
-    assert main(["flow.json", "--save-path", "parts"]) == 0
+    shutil.copytree(run, flow / "parts")
     for step in (4, 6):
         (flow / "parts/checkpoints" / f"{step}.pt").unlink()
     assert main(["flow.json", "--save-path", "parts", "--num-data-loaders", "2"]) == 0

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from checkpoints_manager import saved_steps
 from core.config_default import Config
 from core.redirection.load import load as load_redirector
 from tests.kills import kill_when
+from tests.once import once
 from tests.test_checkpoints import flip_a_weight
 from tests.tiny import write_dataset
 from train_st_ed import main
@@ -29,16 +31,38 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data, split, two estimators that never trained, and config.json; it is the working folder."""
+    """See `write_setup`; it is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_setup(tmp_path)
+
+
+@pytest.fixture
+def finished(setup: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`setup` after the command, whose run was made elsewhere, once for all tests."""
+    shutil.copytree(run_once(tmp_path_factory) / "run", setup / "run")
+    return setup
+
+
+def run_once(factory: pytest.TempPathFactory, *flags: str) -> Path:
+    """A folder of `write_setup` after the command with these flags; to be read or copied, never changed."""
+
+    def make(folder: Path) -> None:
+        write_setup(folder)
+        assert main(["config.json", *flags]) == 0
+
+    return once(factory, ("run", flags), make)
+
+
+def write_setup(folder: Path) -> Path:
+    """Data, split, two estimators that never trained, and config.json."""
     from models.load_pretrained_model import build_estimator, estimator_checkpoint
 
-    monkeypatch.chdir(tmp_path)
-    write_dataset(tmp_path / "gc.h5", persons=4, samples=6)
-    (tmp_path / "gazecapture_split.json").write_text(
+    write_dataset(folder / "gc.h5", persons=4, samples=6)
+    (folder / "gazecapture_split.json").write_text(
         json.dumps({"train": ["00000", "00001"], "val": ["00002"], "test": ["00003"]})
     )
     for name, backbone in (("train", "compact"), ("eval", "compact-residual")):
-        path = estimator_checkpoint(tmp_path / name, 0)
+        path = estimator_checkpoint(folder / name, 0)
         path.parent.mkdir(parents=True)
         torch.manual_seed(0)
         torch.save(build_estimator(backbone).state_dict(), path)
@@ -51,8 +75,8 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "save_freq_images": 3, "test_subsample": 0.5, "walk_frames": 4, "use_tensorboard": True,
         "allow_downloads": False, "coeff_disentangle_embedding_loss": 1, "device": "cpu",
     }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def final_weights(folder: Path, step: int = 6) -> dict[str, torch.Tensor]:
@@ -87,11 +111,10 @@ def test_a_run_leaves_everything_it_promises(setup: Path, capsys: pytest.Capture
     assert any("gc/test/gaze_redirection" in line for line in lines)
 
 
-def test_tensorboard_has_scalars_and_images_under_their_names(setup: Path) -> None:
+def test_tensorboard_has_scalars_and_images_under_their_names(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert main(["config.json"]) == 0
-    events = EventAccumulator(str(setup / "run" / "tensorboard"), size_guidance={"images": 0})
+    events = EventAccumulator(str(finished / "run" / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
     assert {"train/l1", "train/gaze_a", "train/generator", "gc/val/head_redirection"} <= set(tags["scalars"])
@@ -108,13 +131,12 @@ def test_the_snapshot_never_holds_the_run_folder(setup: Path) -> None:
     assert names and not [name for name in names if name.startswith("config/")]
 
 
-def test_resuming_equals_an_uninterrupted_run_and_workers_change_nothing(setup: Path) -> None:
-    assert main(["config.json"]) == 0
-    assert main(["config.json", "--save-path", "parts"]) == 0
-    (setup / "parts" / "checkpoints" / "6.pt").unlink()
-    (setup / "parts" / "checkpoints" / "4.pt").unlink()
+def test_resuming_equals_an_uninterrupted_run_and_workers_change_nothing(finished: Path) -> None:
+    shutil.copytree(finished / "run", finished / "parts")
+    (finished / "parts" / "checkpoints" / "6.pt").unlink()
+    (finished / "parts" / "checkpoints" / "4.pt").unlink()
     assert main(["config.json", "--save-path", "parts", "--num-data-loaders", "2"]) == 0
-    assert equal(final_weights(setup / "run"), final_weights(setup / "parts"))
+    assert equal(final_weights(finished / "run"), final_weights(finished / "parts"))
 
 
 def add_groups(path: Path, numbers: list[int]) -> None:
@@ -124,10 +146,9 @@ def add_groups(path: Path, numbers: list[int]) -> None:
 
 
 def test_a_resumed_run_writes_the_same_bytes_and_a_damaged_checkpoint_names_the_flag_that_passes_it_over(
-    setup: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    last = setup / "run" / "checkpoints" / "6.pt"
-    assert main(["config.json"]) == 0
+    last = finished / "run" / "checkpoints" / "6.pt"
     whole = last.read_bytes()
     last.unlink()
     assert main(["config.json"]) == 0
@@ -137,7 +158,7 @@ def test_a_resumed_run_writes_the_same_bytes_and_a_damaged_checkpoint_names_the_
     assert "4.pt: --load-step 4 takes it." in capsys.readouterr().err
     assert main(["config.json", "--load-step", "2"]) == 0
     assert "6.pt is damaged; the newest sound checkpoint is 4.pt" in capsys.readouterr().out
-    assert equal(final_weights(setup / "run"), torch_weights(whole))
+    assert equal(final_weights(finished / "run"), torch_weights(whole))
 
 
 def torch_weights(content: bytes) -> dict[str, torch.Tensor]:
@@ -174,25 +195,23 @@ def test_pairs_within_groups_that_the_file_does_not_have_end_the_run_before_it_s
     assert "gc/test: no groups in it; partners are any other images of the person." in capsys.readouterr().out
 
 
-def test_a_finished_run_is_not_trained_again_but_evaluated(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config.json"]) == 0
-    before = (setup / "run" / "checkpoints" / "6.pt").read_bytes()
+def test_a_finished_run_is_not_trained_again_but_evaluated(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "run" / "checkpoints" / "6.pt").read_bytes()
     assert main(["config.json"]) == 0
     assert "Training is complete (6 steps)" in capsys.readouterr().out
-    assert (setup / "run" / "checkpoints" / "6.pt").read_bytes() == before
+    assert (finished / "run" / "checkpoints" / "6.pt").read_bytes() == before
 
 
 def test_a_folder_with_checkpoints_is_continued_or_refused_never_mixed(
-    setup: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["config.json", "--no-compute-full-result"]) == 0
     longer = ["config.json", "--num-training-steps", "8", "--no-compute-full-result"]
     assert main([*longer, "--no-resume"]) == 2
     assert "6.pt is there" in capsys.readouterr().err
     assert main([*longer, "--load-step", "4"]) == 0
     assert "newest checkpoint, step 6, rather than from load_step 4" in capsys.readouterr().out
     for step in (6, 8):
-        (setup / "run" / "checkpoints" / f"{step}.pt").unlink()
+        (finished / "run" / "checkpoints" / f"{step}.pt").unlink()
     assert main([*longer, "--load-step", "4", "--no-resume"]) == 0
     assert "Loaded run/checkpoints/4.pt" in capsys.readouterr().out
 
@@ -252,42 +271,38 @@ def test_a_test_set_without_pairs_is_left_out(setup: Path, capsys: pytest.Captur
     assert list(json.loads((setup / "run/report/6/report.json").read_text())["datasets"]) == ["gc/val", "gc/test"]
 
 
-def test_skip_training_evaluates_a_published_checkpoint(setup: Path) -> None:
-    assert main(["config.json"]) == 0
-    content = torch.load(setup / "run" / "checkpoints" / "6.pt", weights_only=True)
+def test_skip_training_evaluates_a_published_checkpoint(finished: Path) -> None:
+    content = torch.load(finished / "run" / "checkpoints" / "6.pt", weights_only=True)
     published = {m: {f"module.{k}": v for k, v in content[m].items()} for m in ("encoder", "decoder", "discriminator")}
-    (setup / "other" / "checkpoints").mkdir(parents=True)
-    torch.save(published, setup / "other" / "checkpoints" / "206865.pt")
+    (finished / "other" / "checkpoints").mkdir(parents=True)
+    torch.save(published, finished / "other" / "checkpoints" / "206865.pt")
     assert main(["config.json", "--save-path", "other", "--skip-training", "--load-step", "206865"]) == 0
-    reports = [json.loads((setup / f / "report.json").read_text()) for f in ("run/report/6", "other/report/206865")]
+    reports = [json.loads((finished / f / "report.json").read_text()) for f in ("run/report/6", "other/report/206865")]
     assert reports[0]["datasets"] == reports[1]["datasets"]
 
 
-def test_evaluating_an_older_checkpoint_takes_nothing_from_the_log(setup: Path) -> None:
-    assert main(["config.json"]) == 0
-    before = (setup / "run" / "metrics.jsonl").read_text()
+def test_evaluating_an_older_checkpoint_takes_nothing_from_the_log(finished: Path) -> None:
+    before = (finished / "run" / "metrics.jsonl").read_text()
     assert main(["config.json", "--skip-training", "--load-step", "2"]) == 0
-    assert (setup / "run" / "metrics.jsonl").read_text().startswith(before)
+    assert (finished / "run" / "metrics.jsonl").read_text().startswith(before)
 
 
 def test_a_published_checkpoint_without_a_step_counts_as_the_step_in_its_name(
-    setup: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["config.json", "--no-compute-full-result"]) == 0
-    path = setup / "run" / "checkpoints" / "6.pt"
+    path = finished / "run" / "checkpoints" / "6.pt"
     content = torch.load(path, weights_only=True)
     torch.save({m: content[m] for m in ("encoder", "decoder", "discriminator")}, path)
     assert main(["config.json", "--num-training-steps", "8", "--no-compute-full-result"]) == 0
     printed = capsys.readouterr().out
     assert "(step 6)" in printed and "no optimiser state" in printed
-    assert saved_steps(setup / "run") == [2, 4, 6, 8]
+    assert saved_steps(finished / "run") == [2, 4, 6, 8]
 
 
 def test_going_on_with_other_settings_or_another_estimator_is_said(
-    setup: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["config.json", "--no-compute-full-result"]) == 0
-    weights = setup / "train" / "checkpoints" / "at_step_0000000.pth.tar"
+    weights = finished / "train" / "checkpoints" / "at_step_0000000.pth.tar"
     torch.save({key: value * 1.01 for key, value in torch.load(weights).items()}, weights)
     assert main(["config.json", "--num-training-steps", "8", "--l2-reg", "0.5", "--no-compute-full-result"]) == 0
     printed = capsys.readouterr().out
@@ -525,13 +540,12 @@ FOREIGN = {
 
 @pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
 def test_a_checkpoint_with_foreign_entries_is_one_sentence(
-    change: Callable[[dict], dict], setup: Path, capsys: pytest.CaptureFixture[str]
+    change: Callable[[dict], dict], finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["config.json", "--num-training-steps", "2", "--no-compute-full-result"]) == 0
-    file = setup / "run" / "checkpoints" / "2.pt"
+    file = finished / "run" / "checkpoints" / "6.pt"
     torch.save(change(torch.load(file, weights_only=True)), file)
     assert main(["config.json"]) == 2
-    assert "run/checkpoints/2.pt" in capsys.readouterr().err
+    assert "run/checkpoints/6.pt" in capsys.readouterr().err
 
 
 def test_settings_of_the_autoencoder_do_nothing_for_another_redirector(
