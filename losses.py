@@ -70,9 +70,16 @@ def total_variation(maps: Tensor) -> Tensor:
     return maps.diff(dim=-1).abs().mean() + maps.diff(dim=-2).abs().mean()
 
 
-def angle(condition: Tensor, label: Tensor) -> Tensor:
-    """Mean angle in degrees between (B, 2) conditions and labels."""
-    return angular_error_deg(condition, label).mean()
+def angles(pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+    """Mean angle in degrees of each pair of (B, 2) conditions and labels: of all in the time that one takes."""
+    conditions, labels = (torch.stack(part) for part in zip(*pairs, strict=True))
+    return angular_error_deg(conditions, labels).mean(dim=1).unbind()
+
+
+def gaze_and_head(seen: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean angle in degrees of (B, 2) gazes plus that of (B, 2) heads."""
+    gaze, head = angles(list(zip(seen, wanted, strict=True)))
+    return gaze + head
 
 
 def adversarial(logits: Tensor, polarity: float) -> Tensor:
@@ -125,7 +132,7 @@ def cosine_distance(u: Tensor, v: Tensor) -> Tensor:
 
 def label_disentangle(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
     """Angle between mixed and re-encoded conditions, gaze plus head, degrees."""
-    return angle(after["gaze"], before["gaze"]) + angle(after["head"], before["head"])
+    return gaze_and_head((after["gaze"], after["head"]), (before["gaze"], before["head"]))
 
 
 def redirection_feature(features_hat: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:

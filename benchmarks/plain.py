@@ -2,13 +2,14 @@
 
 Eager and float32, one thing after the other, as a first implementation has them: source and target are encoded in two
 calls, a dense block concatenates and normalises anew before each of its layers, perturbations are decoded one at a
-time, a term of weight 0 is computed, every loss is fetched from the device at once, nothing checks what is finite.
+time, factors are rotated one by one, a term of weight 0 is computed, every loss is fetched from the device at once,
+nothing checks what is finite.
 The terms themselves are those of `losses.py`. `tests/test_plain.py` compares losses, gradients and metrics with ours.
 """
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -21,7 +22,7 @@ from core.trainer import RedirectionTrainer
 from models.decoder import _Last
 from models.densenet import Composite, DenseBlock, Transition
 from models.encoder import _Initial
-from models.geometry import angular_error_deg
+from models.geometry import angular_error_deg, rotation_matrix
 from models.redirector import Encoding, Redirector, flat_embeddings
 
 
@@ -75,6 +76,26 @@ def plain_redirector(redirector: Redirector) -> Redirector:
     return plain
 
 
+def _angle(condition: Tensor, label: Tensor) -> Tensor:
+    return angular_error_deg(condition, label).mean()
+
+
+def _rotated(encoding: Encoding, targets: Mapping[str, Tensor]) -> Encoding:
+    """Factor by factor: embedding' = R(target) R(condition)^T embedding."""
+    still, embeddings = _canonical(encoding, targets), dict(encoding.embeddings)
+    for name, target in targets.items():
+        embeddings[name] = rotation_matrix(target) @ still[name]
+    return replace(encoding, conditions={**encoding.conditions, **targets}, embeddings=embeddings)
+
+
+def _canonical(encoding: Encoding, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All embeddings, of the named factors without their conditions."""
+    return {
+        name: rotation_matrix(encoding.conditions[name]).transpose(1, 2) @ value if name in names else value
+        for name, value in encoding.embeddings.items()
+    }
+
+
 @dataclass(frozen=True)
 class PlainTrainer:
     """A training step of ST-ED. weights: term -> weight, where a training with mixing has one for its terms."""
@@ -101,7 +122,7 @@ class PlainTrainer:
     def train_step(self, batch: Mapping[str, Tensor], mask: Mapping[str, Tensor], step: int) -> dict[str, float]:
         """One update of both networks. batch, mask: as for ours; the losses, as numbers."""
         a, b = self.redirector.encode(batch["image_a"]), self.redirector.encode(batch["image_b"])
-        image_hat = self.redirector.decode(self.redirector.rotate(a, b.conditions))
+        image_hat = self.redirector.decode(_rotated(a, b.conditions))
         terms = self._terms(a, b, image_hat, batch) | self._mixing_terms(a, b, mask)
         logits_real, logits_fake = self.discriminator(batch["image_b"]), self.discriminator(image_hat.detach())
         cost = losses.discriminator(logits_real, logits_fake)
@@ -117,25 +138,26 @@ class PlainTrainer:
     def _terms(self, a: Encoding, b: Encoding, image_hat: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         terms = {"l1": losses.l1(image_hat, batch["image_b"])}
         for name in ("gaze", "head"):
-            errors = [losses.angle(one.conditions[name], batch[f"{name}_{i}"]) for one, i in ((a, "a"), (b, "b"))]
+            errors = [_angle(one.conditions[name], batch[f"{name}_{i}"]) for one, i in ((a, "a"), (b, "b"))]
             terms[f"{name}_a"] = (errors[0] + errors[1]) / 2
-        canonical = [flat_embeddings(self.redirector.canonical(one)) for one in (a, b)]
+        canonical = [flat_embeddings(Encoding({}, _canonical(one, one.conditions))) for one in (a, b)]
         terms["embedding_consistency"] = losses.cosine_distance(*canonical)
         seen, wanted = self.estimator(image_hat), self.estimator(batch["image_b"])
         terms["redirection_feature_loss"] = losses.redirection_feature(seen.features, wanted.features)
-        terms["gaze_redirection"] = losses.angle(seen.gaze, wanted.gaze.detach())
-        terms["head_redirection"] = losses.angle(seen.head, wanted.head.detach())
+        terms["gaze_redirection"] = _angle(seen.gaze, wanted.gaze.detach())
+        terms["head_redirection"] = _angle(seen.head, wanted.head.detach())
         return terms
 
     def _mixing_terms(self, a: Encoding, b: Encoding, mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not mask:
             return {}
         targets = {name: torch.where(mask[name], b.conditions[name], a.conditions[name]) for name in a.conditions}
-        mixed = self.redirector.rotate(a, targets)
+        mixed = _rotated(a, targets)
         again = self.redirector.encode(self.redirector.decode(mixed))
         return {
             "embedding_disentangle": losses.cosine_distance(flat_embeddings(mixed), flat_embeddings(again)),
-            "label_disentangle": losses.label_disentangle(mixed.conditions, again.conditions),
+            "label_disentangle": _angle(again.conditions["gaze"], mixed.conditions["gaze"])
+            + _angle(again.conditions["head"], mixed.conditions["head"]),
         }
 
     def _update(self, name: str, loss: Tensor) -> None:
@@ -154,12 +176,12 @@ def plain_measure(
 ) -> dict[str, float]:
     """ST-ED's metrics of one batch, their means as numbers. noise: as `core.evaluator.measure` takes it."""
     a, b, image_b = redirector.encode(batch["image_a"]), redirector.encode(batch["image_b"]), batch["image_b"]
-    values = {f"{name}_a": losses.angle(a.conditions[name], batch[f"{name}_a"]).item() for name in ("gaze", "head")}
-    image = redirector.decode(redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]}))
+    values = {f"{name}_a": _angle(a.conditions[name], batch[f"{name}_a"]).item() for name in ("gaze", "head")}
+    image = redirector.decode(_rotated(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]}))
     seen = estimator(image)
-    values["gaze_redirection"] = losses.angle(seen.gaze, batch["gaze_b"]).item()
-    values["head_redirection"] = losses.angle(seen.head, batch["head_b"]).item()
-    image_all = redirector.decode(redirector.rotate(a, b.conditions))
+    values["gaze_redirection"] = _angle(seen.gaze, batch["gaze_b"]).item()
+    values["head_redirection"] = _angle(seen.head, batch["head_b"]).item()
+    image_all = redirector.decode(_rotated(a, b.conditions))
     for one, suffix in ((image, ""), (image_all, "_all")):
         values["l1" + suffix] = losses.l1(one, image_b).item()
         if lpips is not None:
@@ -172,7 +194,7 @@ def _induced_errors(
 ) -> dict[str, float]:
     still, gaze, head = estimator(redirector.decode(a)), {}, {}
     for name, delta in noise.items():
-        moved = estimator(redirector.decode(redirector.rotate(a, {name: a.conditions[name] + delta})))
+        moved = estimator(redirector.decode(_rotated(a, {name: a.conditions[name] + delta})))
         gaze[name] = angular_error_deg(still.gaze, moved.gaze).mean().item()
         head[name] = angular_error_deg(still.head, moved.head).mean().item()
     values = {"head_to_gaze": gaze["head"], "gaze_to_head": head["gaze"]}

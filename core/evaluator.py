@@ -140,11 +140,12 @@ def measure(
     """
     image_b = batch["image_b"]
     a, b = redirector.encode_pair(batch)
+    still = redirector.canonical(a)
     values = {f"{name}_a": angular_error_deg(a.conditions[name], batch[f"{name}_a"]) for name in ("gaze", "head")}
-    to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]})
+    to_labels = redirector.rotate(a, {"gaze": batch["gaze_b"], "head": batch["head_b"]}, still)
     images = {
         "image_b_hat": redirector.decode(to_labels),
-        "image_b_hat_all": redirector.decode(redirector.rotate(a, b.conditions)),
+        "image_b_hat_all": redirector.decode(redirector.rotate(a, b.conditions, still)),
     }
     seen = look(estimator, images["image_b_hat"], batch.get("crop_b"))
     values["gaze_redirection"] = angular_error_deg(seen.gaze, batch["gaze_b"])
@@ -169,7 +170,8 @@ def _induced_errors(
 
     crop: of the source, where images are aligned faces; it moves along with the head.
     """
-    perturbed = [redirector.rotate(a, {name: a.conditions[name] + delta}) for name, delta in noise.items()]
+    moved = redirector.rotate(a, {name: a.conditions[name] + delta for name, delta in noise.items()})
+    perturbed = [a.with_factor(name, moved) for name in noise]
     every, size = _concatenate([a, *perturbed]), len(a.conditions["gaze"])
     # Small batches of small images are joined, others not made larger.
     rows = size if crop is not None else max(size, DECODE_AT_ONCE)

@@ -80,17 +80,18 @@ class Objective:
         mask: factor -> (B, 1) bool, whether an image takes the target's condition; of use to the terms of MIXED alone.
         """
         a, b = redirector.encode_pair(batch)
-        encoding = redirector.rotate(*self._edit(a, b, batch))
+        still = redirector.canonical(a)
+        encoding = redirector.rotate(*self._edit(a, b, batch), still)
         decoded = redirector.decode_parts(encoding) if self._wants_image() else None
         redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
         if decoded is not None:
             terms |= self._image_terms(decoded.image, b, batch) | self._part_terms(decoded, batch)
         terms |= self._label_terms(a, b, batch)
         if self.has("embedding_consistency"):
-            canonical = [flat_embeddings(redirector.canonical(encoding)) for encoding in (a, b)]
+            canonical = [flat_embeddings(one) for one in (still, redirector.canonical(b))]
             terms["embedding_consistency"] = losses.cosine_distance(*canonical)
         if self.has(*MIXED):
-            terms |= self._mixing_terms(redirector, a, b, mask)
+            terms |= self._mixing_terms(redirector, a, b, still, mask)
         if self.has(*SEEN) and redirected.image is not None:
             terms |= self._estimator_terms(redirected.image, batch)
         if self.has("latent", "delta"):
@@ -155,11 +156,14 @@ class Objective:
     def _label_terms(self, a: Encoding, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The estimated conditions against the labels, of both images, or of the source alone."""
         terms: dict[str, Tensor] = {}
-        for name in ("gaze", "head"):
-            if not self.has(f"{name}_a"):
-                continue
-            error_a = losses.angle(a.conditions[name], batch[f"{name}_a"])
-            error_b = losses.angle(b.conditions[name], batch[f"{name}_b"])
+        names = [name for name in ("gaze", "head") if self.has(f"{name}_a")]
+        if not names:
+            return terms
+        of_a = [(a.conditions[name], batch[f"{name}_a"]) for name in names]
+        seen_b = {name: b.conditions[name].detach() for name in names} if self.semi_supervised else b.conditions
+        of_b = [(seen_b[name], batch[f"{name}_b"]) for name in names]
+        errors = losses.angles(of_a + of_b)
+        for name, error_a, error_b in zip(names, errors[: len(names)], errors[len(names) :], strict=True):
             if self.semi_supervised:  # b has no label: it is logged, never trained on
                 terms |= {f"{name}_a": error_a, f"{name}_a_unlabeled": error_b.detach()}
             else:
@@ -167,11 +171,13 @@ class Objective:
         return terms
 
     def _mixing_terms(
-        self, redirector: Redirector, a: Encoding, b: Encoding, mask: Mapping[str, Tensor]
+        self, redirector: Redirector, a: Encoding, b: Encoding, still: Encoding, mask: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Conditions of both images mixed, decoded and encoded again: they and the embeddings are to survive it."""
-        targets = {name: torch.where(mask[name], b.conditions[name], a.conditions[name]) for name in a.conditions}
-        mixed = redirector.rotate(a, targets)
+        """Conditions of both images mixed, decoded and encoded again: they and the embeddings are to survive it.
+
+        still: the canonical encoding of a.
+        """
+        mixed = redirector.rotate(a, _mixed(a.conditions, b.conditions, mask), still)
         again, terms = redirector.encode(redirector.decode(mixed)), dict[str, Tensor]()
         if self.has("embedding_disentangle"):
             terms["embedding_disentangle"] = losses.cosine_distance(flat_embeddings(mixed), flat_embeddings(again))
@@ -193,10 +199,10 @@ class Objective:
                 gaze, head = wanted.gaze, wanted.head
             if self.has("redirection_feature_loss"):
                 terms["redirection_feature_loss"] = losses.redirection_feature(seen.features, wanted.features)
-        if self.has("gaze_redirection"):
-            terms["gaze_redirection"] = losses.angle(seen.gaze, gaze)
-        if self.has("head_redirection"):
-            terms["head_redirection"] = losses.angle(seen.head, head)
+        pairs = {"gaze_redirection": (seen.gaze, gaze), "head_redirection": (seen.head, head)}
+        asked = [name for name in pairs if self.has(name)]
+        if asked:
+            terms |= zip(asked, losses.angles([pairs[name] for name in asked]), strict=True)
         return terms
 
     def _code_terms(self, redirector: Redirector, redirected: Encoding, b: Encoding) -> dict[str, Tensor]:
@@ -207,3 +213,11 @@ class Objective:
         if self.has("delta"):
             terms["delta"] = losses.delta_regularisation(code)
         return terms
+
+
+def _mixed(a: Mapping[str, Tensor], b: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each of b's conditions where its mask is set, else a's; (B, dof) each."""
+    flat_a, flat_b = (torch.cat([conditions[name] for name in a], dim=1) for conditions in (a, b))
+    masks = torch.cat([mask[name].expand_as(value) for name, value in a.items()], dim=1)
+    parts = torch.where(masks, flat_b, flat_a).split([value.shape[1] for value in a.values()], dim=1)
+    return dict(zip(a, parts, strict=True))

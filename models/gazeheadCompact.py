@@ -45,7 +45,8 @@ class CompactGazeHeadNet(Estimator):
             x = stage(x)
             features.append(x)
         angles = self.fc(x)
-        return Estimate(angles[:, :2], angles[:, 2:], features[:3])
+        gaze, head = angles.split(2, dim=1)
+        return Estimate(gaze, head, features[:3])
 
 
 class CompactResidualGazeHeadNet(Estimator):
@@ -72,7 +73,8 @@ class CompactResidualGazeHeadNet(Estimator):
             x = block(halve(x))
             features.append(x)
         angles = self.fc(x)
-        return Estimate(angles[:, :2], angles[:, 2:], features[:3])
+        gaze, head = angles.split(2, dim=1)
+        return Estimate(gaze, head, features[:3])
 
 
 class _Halving(nn.Module):

@@ -21,4 +21,5 @@ class GazeHeadResNet(Estimator):
 
     def forward(self, image: Tensor) -> Estimate:
         angles = self.resnet50(image)
-        return Estimate(angles[:, :2], angles[:, 2:], [])
+        gaze, head = angles.split(2, dim=1)
+        return Estimate(gaze, head, [])

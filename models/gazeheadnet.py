@@ -60,7 +60,8 @@ class GazeHeadNet(Estimator):
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 angles would be steps of 0.1 degrees
             x = self.act(self.FC1(at_least_float32(x).mean(dim=(2, 3))))
             angles = self.FC3(self.act(self.FC2(x))).tanh() * (torch.pi / 2)
-        return Estimate(angles[:, :2], angles[:, 2:], features)
+        gaze, head = angles.split(2, dim=1)
+        return Estimate(gaze, head, features)
 
 
 def vgg16_convolutions() -> nn.Sequential:

@@ -25,8 +25,9 @@ def pitchyaw_to_vector(angles: Tensor) -> Tensor:
 
     It points against the direction looked at, in a camera frame with x right, y down, z forward.
     """
-    pitch, yaw = at_least_float32(angles).unbind(-1)
-    return torch.stack((pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()), dim=-1)
+    angles = at_least_float32(angles)
+    (cos_p, cos_y), (sin_p, sin_y) = angles.cos().unbind(-1), angles.sin().unbind(-1)
+    return torch.stack((cos_p * sin_y, sin_p, cos_p * cos_y), dim=-1)
 
 
 def vector_to_pitchyaw(vectors: Tensor) -> Tensor:
@@ -38,28 +39,26 @@ def vector_to_pitchyaw(vectors: Tensor) -> Tensor:
 def angular_error_deg(u: Tensor, v: Tensor) -> Tensor:
     """Angle in degrees between the label vectors of (..., 2) angles; (...,).
 
-    atan2(|u x v|, u.v) has the value of the arc cosine and, unlike it, a finite gradient at zero error.
+    atan2(|u x v|, u.v) has the value of the arc cosine and, unlike it, a finite gradient at zero error: 0, the
+    subgradient that a norm has there.
     """
     u, v = pitchyaw_to_vector(u), pitchyaw_to_vector(v)
-    sine_squared = torch.linalg.cross(u, v).square().sum(-1)
-    # sqrt has no finite gradient at 0; where the vectors agree the error's subgradient is taken as 0.
-    apart = sine_squared > 0
-    sine = torch.where(apart, sine_squared, 1.0).sqrt() * apart
+    sine = torch.linalg.vector_norm(torch.linalg.cross(u, v), dim=-1)
     return torch.atan2(sine, (u * v).sum(-1)) * (180 / math.pi)
 
 
 def rotation_matrix(condition: Tensor) -> Tensor:
-    """Rotation of an embedding by a condition: (B, 1) -> (B, 2, 2), (B, 2) -> (B, 3, 3).
+    """Rotation of an embedding by a condition: (..., 1) -> (..., 2, 2), (..., 2) -> (..., 3, 3).
 
     The 2-dof one is R_y(yaw) R_x(pitch), so that R(p, y) e_z = (cos p sin y, -sin p, cos p cos y): its
     pitch has the OPPOSITE sign to that of a label vector. The published weights were trained with exactly
     this; it acts in the space of embeddings and must never pose geometry. Source: ST-ED, section 3.
     """
     condition = at_least_float32(condition)
+    cos, sin = condition.cos(), condition.sin()
     if condition.shape[-1] == 1:
-        cos, sin = condition[:, 0].cos(), condition[:, 0].sin()
-        return torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
-    (cos_p, cos_y), (sin_p, sin_y) = condition.cos().unbind(-1), condition.sin().unbind(-1)
+        return torch.cat((cos, -sin, sin, cos), dim=-1).unflatten(-1, (2, 2))
+    (cos_p, cos_y), (sin_p, sin_y), (minus_p, minus_y) = cos.unbind(-1), sin.unbind(-1), (-sin).unbind(-1)
     zero = torch.zeros_like(cos_p)
-    rows = (cos_y, sin_y * sin_p, sin_y * cos_p, zero, cos_p, -sin_p, -sin_y, cos_y * sin_p, cos_y * cos_p)
-    return torch.stack(rows, dim=-1).view(-1, 3, 3)
+    rows = (cos_y, sin_y * sin_p, sin_y * cos_p, zero, cos_p, minus_p, minus_y, cos_y * sin_p, cos_y * cos_p)
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))

@@ -45,6 +45,20 @@ class Encoding:
         own = {f"own_{name}": value for name, value in conditions.items() if f"own_{name}" in self.remainder}
         return replace(self, remainder={**self.remainder, **own})
 
+    def with_factor(self, name: str, other: "Encoding") -> "Encoding":
+        """The same with one factor as another encoding has it."""
+        return replace(
+            self,
+            conditions={**self.conditions, name: other.conditions[name]},
+            embeddings={**self.embeddings, name: other.embeddings[name]},
+        )
+
+    def halves(self) -> tuple["Encoding", "Encoding"]:
+        """The first and the second half of the batch; backwards that is one operation, where two slices are three."""
+        parts = [{name: value.chunk(2) for name, value in part.items()} for part in vars(self).values()]
+        first, second = ([{name: value[i] for name, value in part.items()} for part in parts] for i in range(2))
+        return Encoding(*first), Encoding(*second)
+
     def __getitem__(self, rows: slice | Tensor) -> "Encoding":
         """The same encoding for some images of the batch: a slice, or their numbers."""
         return Encoding(
@@ -97,9 +111,7 @@ class Redirector(nn.Module):
 
         batch: image_a, image_b (B, 3, S, S) in [-1, 1].
         """
-        both = self.encode(torch.cat((batch["image_a"], batch["image_b"])))
-        size = len(batch["image_a"])
-        return both[:size], both[size:]
+        return self.encode(torch.cat((batch["image_a"], batch["image_b"]))).halves()
 
     def code(self, encoding: Encoding) -> Tensor:
         """(B, rows, D): the latent code that an encoding stands for, of a redirector that has one."""
@@ -124,26 +136,23 @@ class Redirector(nn.Module):
         """Factor -> (rows,), how much each row of a code is edited; {} where that is not learned."""
         return {}
 
-    def rotate(self, encoding: Encoding, targets: Mapping[str, Tensor]) -> Encoding:
+    def rotate(self, encoding: Encoding, targets: Mapping[str, Tensor], canonical: Encoding | None = None) -> Encoding:
         """Redirect the named factors: embedding' = R(target) R(condition)^T embedding.
 
         targets: name -> (B, dof) radians. Factors that are not named stay untouched, to the bit.
+        canonical: of this encoding, where it has been made already.
         """
-        embeddings, conditions = dict(encoding.embeddings), dict(encoding.conditions)
-        for name, target in targets.items():
-            canonical = _apply(rotation_matrix(conditions[name]).transpose(1, 2), embeddings[name])
-            embeddings[name] = _apply(rotation_matrix(target), canonical)
-            conditions[name] = target
-        return replace(encoding, conditions=conditions, embeddings=embeddings)
+        if canonical is None:
+            named = {name: encoding.conditions[name] for name in targets}
+            before: Mapping[str, Tensor] = _rotated(encoding.embeddings, named, inverse=True)
+        else:
+            before = canonical.embeddings
+        embeddings = {**encoding.embeddings, **_rotated(before, targets)}
+        return replace(encoding, conditions={**encoding.conditions, **targets}, embeddings=embeddings)
 
     def canonical(self, encoding: Encoding) -> Encoding:
         """Embeddings with their own conditions rotated out; appearance is canonical as it is."""
-        embeddings = {
-            name: _apply(rotation_matrix(encoding.conditions[name]).transpose(1, 2), value)
-            if name in encoding.conditions
-            else value
-            for name, value in encoding.embeddings.items()
-        }
+        embeddings = {**encoding.embeddings, **_rotated(encoding.embeddings, encoding.conditions, inverse=True)}
         zeros = {name: torch.zeros_like(value) for name, value in encoding.conditions.items()}
         return replace(encoding, conditions=zeros, embeddings=embeddings)
 
@@ -166,7 +175,21 @@ def flat_embeddings(encoding: Encoding) -> Tensor:
     return torch.cat([value.flatten(1) for value in encoding.embeddings.values()], dim=1)
 
 
-def _apply(rotation: Tensor, embedding: Tensor) -> Tensor:
-    with torch.autocast(embedding.device.type, enabled=False):
-        embedding = at_least_float32(embedding)
-        return rotation.to(embedding.dtype) @ embedding
+def _rotated(
+    embeddings: Mapping[str, Tensor], conditions: Mapping[str, Tensor], inverse: bool = False
+) -> dict[str, Tensor]:
+    """The embeddings of the named factors, each rotated by its condition, or back.
+
+    Those of one shape together: a rotation is two dozen operations, whose starts are what it costs.
+    """
+    alike: dict[torch.Size, list[str]] = {}
+    for name in conditions:
+        alike.setdefault(embeddings[name].shape[1:], []).append(name)
+    rotated: dict[str, Tensor] = {}
+    for names in alike.values():
+        rotation = rotation_matrix(torch.stack([conditions[name] for name in names]))
+        before = at_least_float32(torch.stack([embeddings[name] for name in names]))
+        with torch.autocast(before.device.type, enabled=False):
+            after = (rotation.mT if inverse else rotation).to(before.dtype) @ before
+        rotated |= zip(names, after.unbind(), strict=True)
+    return rotated

@@ -210,8 +210,7 @@ class ReDirTransGAN(ReDirTrans):
         """From `w_plus_a` and `w_plus_b` (B, rows, D) where the batch has them, in place of the images."""
         if "w_plus_a" not in batch:
             return super().encode_pair(batch)
-        both, size = self.encode_latent(torch.cat((batch["w_plus_a"], batch["w_plus_b"]))), len(batch["w_plus_a"])
-        return both[:size], both[size:]
+        return self.encode_latent(torch.cat((batch["w_plus_a"], batch["w_plus_b"]))).halves()
 
     def code_source(self) -> Generator:
         return self.decoder

@@ -62,10 +62,10 @@ def test_around_eyes_looks_where_a_turned_head_has_them(head: tuple[float, float
     assert weight[-8:].max() < 0.01 * weight.max()
 
 
-def test_angle_is_in_degrees() -> None:
-    assert losses.angle(torch.tensor([[0.0, 0.1]]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(
-        math.degrees(0.1), rel=1e-5
-    )
+def test_angles_are_in_degrees_each_pair_on_its_own() -> None:
+    still, turned = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.1]])
+    found = losses.angles([(turned, still), (still, still), (still, -2 * turned)])
+    assert [value.item() for value in found] == pytest.approx([math.degrees(0.1), 0.0, math.degrees(0.2)], rel=1e-5)
 
 
 def test_undecided_logits_cost_log_2_whichever_the_polarity() -> None:

@@ -1,10 +1,12 @@
 """What every redirector promises, whatever its networks."""
 
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from models.geometry import rotation_matrix
 from models.redirector import Encoding, Redirector
 from models.st_ed import STED, st_ed_factors
 from tests.tiny import SIZE, random_batch, tiny_flow, tiny_redirector, tiny_redirtrans, tiny_redirtrans_gan
@@ -68,6 +70,40 @@ def test_there_and_back_again(redirector: Redirector, encoding: Encoding) -> Non
     back = redirector.rotate(there, {name: encoding.conditions[name] for name in ("gaze", "head")})
     for name in ("gaze", "head"):
         assert torch.allclose(back.embeddings[name], encoding.embeddings[name], atol=1e-6)
+
+
+def test_factors_turned_together_are_as_each_alone(redirector: Redirector, encoding: Encoding) -> None:
+    targets = {name: value + 0.3 for name, value in encoding.conditions.items()}
+    together = redirector.rotate(encoding, targets)
+    with_canonical = redirector.rotate(encoding, targets, redirector.canonical(encoding))
+    for name, target in targets.items():
+        alone = redirector.rotate(encoding, {name: target})
+        assert torch.equal(together.with_factor(name, alone).embeddings[name], together.embeddings[name])
+        assert torch.equal(with_canonical.embeddings[name], together.embeddings[name])
+        expected = rotation_matrix(target) @ rotation_matrix(encoding.conditions[name]).mT @ encoding.embeddings[name]
+        assert torch.allclose(together.embeddings[name], expected, atol=1e-6)
+
+
+def test_the_halves_of_a_batch_are_its_rows(redirector: Redirector) -> None:
+    both = redirector.encode(random_batch()["image_a"])
+    for half, rows in zip(both.halves(), (both[:2], both[2:]), strict=True):
+        for found, wanted in zip(vars(half).values(), vars(rows).values(), strict=True):
+            assert found.keys() == wanted.keys()
+            assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_factors_of_one_shape_are_turned_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, rotations and angles were half of the operations of ST-ED's step."""
+
+    def rotations(num_1d: int, num_2d: int) -> int:
+        model = STED(st_ed_factors(8, num_1d, 4, num_2d, 4), SIZE, growth=2, blocks=3, fc_width=8)
+        encoding = model.encode(random_batch()["image_a"])
+        with monkeypatch.context() as patched:
+            patched.setattr("models.redirector.rotation_matrix", counted := Mock(wraps=rotation_matrix))
+            model.rotate(encoding, {name: value + 0.3 for name, value in encoding.conditions.items()})
+        return counted.call_count
+
+    assert rotations(1, 2) == rotations(4, 5) == 4  # of one and of two angles, back and there
 
 
 def test_canonical_embeddings_do_not_depend_on_where_they_were_rotated_to(

@@ -160,7 +160,7 @@ def test_redirection_is_towards_the_labels_of_the_inversion_or_what_is_seen_in_t
         a, b = (redirector.encode_latent(batch[f"w_plus_{i}"]) for i in "ab")
         seen = estimator(redirector.decode(redirector.rotate(a, b.conditions)), batch["crop_b"]).gaze
         wanted = batch["gaze_b"] if relabeled else estimator(batch["image_b"], batch["crop_b"]).gaze
-    assert terms["gaze_redirection"].item() == pytest.approx(losses.angle(seen, wanted).item(), rel=1e-5)
+    assert terms["gaze_redirection"].item() == pytest.approx(losses.angles([(seen, wanted)])[0].item(), rel=1e-5)
 
 
 def test_faces_are_resized_for_the_encoder_and_from_the_generator() -> None:

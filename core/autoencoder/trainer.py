@@ -170,11 +170,11 @@ class AutoencoderTrainer:
             wanted = look(batch["image"])
         terms = {}
         if "probe" in weights:
-            angles = self.probe(code.flatten(1))
-            terms["probe"] = losses.angle(angles[:, :2], wanted.gaze) + losses.angle(angles[:, 2:], wanted.head)
+            gaze, head = self.probe(code.flatten(1)).split(2, dim=1)
+            terms["probe"] = losses.gaze_and_head((gaze, head), (wanted.gaze, wanted.head))
         if weights.keys() & {"feature", "angle"}:
             seen = look(image_hat)
-            terms["angle"] = losses.angle(seen.gaze, wanted.gaze) + losses.angle(seen.head, wanted.head)
+            terms["angle"] = losses.gaze_and_head((seen.gaze, seen.head), (wanted.gaze, wanted.head))
             terms["feature"] = losses.redirection_feature(seen.features, wanted.features)
         return terms
 
