@@ -21,7 +21,7 @@ from dataset_aligned import moved_crop
 from models.arcface import ArcFace, align_points, face_crop
 from models.geometry import angular_error_deg, pitchyaw_to_vector, vector_to_pitchyaw
 from models.recrop import look
-from models.redirector import Encoding, Redirector
+from models.redirector import Encoding, Redirector, joined
 from utils import batch_to_device, image_to_float
 
 PERTURBATION = 0.1 * np.pi
@@ -172,7 +172,7 @@ def _induced_errors(
     """
     moved = redirector.rotate(a, {name: a.conditions[name] + delta for name, delta in noise.items()})
     perturbed = [a.with_factor(name, moved) for name in noise]
-    every, size = _concatenate([a, *perturbed]), len(a.conditions["gaze"])
+    every, size = joined([a, *perturbed]), len(a.conditions["gaze"])
     # Small batches of small images are joined, others not made larger.
     rows = size if crop is not None else max(size, DECODE_AT_ONCE)
     parts = [slice(start, start + rows) for start in range(0, size * (1 + len(noise)), rows)]
@@ -191,15 +191,6 @@ def _induced_errors(
         values["gaze_disentangle"] = torch.stack([by_gaze[name] for name in others]).mean(0)
         values["head_disentangle"] = torch.stack([by_head[name] for name in others]).mean(0)
     return values
-
-
-def _concatenate(encodings: list[Encoding]) -> Encoding:
-    first = encodings[0]
-    return Encoding(
-        {name: torch.cat([e.conditions[name] for e in encodings]) for name in first.conditions},
-        {name: torch.cat([e.embeddings[name] for e in encodings]) for name in first.embeddings},
-        {name: torch.cat([e.remainder[name] for e in encodings]) for name in first.remainder},
-    )
 
 
 def perturbations(redirector: Redirector, seed: int, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import losses
 from models.arcface import ArcFace, align_points, face_crop
 from models.recrop import look
-from models.redirector import Decoded, Encoding, Redirector, flat_embeddings
+from models.redirector import Decoded, Encoding, Redirector, flat_embeddings, joined
 
 MIXED = {"embedding_disentangle", "label_disentangle"}
 SEEN = {"redirection_feature_loss", "gaze_redirection", "head_redirection"}
@@ -82,7 +82,8 @@ class Objective:
         a, b = redirector.encode_pair(batch)
         still = redirector.canonical(a)
         encoding = redirector.rotate(*self._edit(a, b, batch), still)
-        decoded = redirector.decode_parts(encoding) if self._wants_image() else None
+        mixed = redirector.rotate(a, _mixed(a.conditions, b.conditions, mask), still) if self.has(*MIXED) else None
+        decoded, of_mixed = self._decoded(redirector, encoding, mixed)
         redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
         if decoded is not None:
             terms |= self._image_terms(decoded.image, b, batch) | self._part_terms(decoded, batch)
@@ -90,8 +91,8 @@ class Objective:
         if self.has("embedding_consistency"):
             canonical = [flat_embeddings(one) for one in (still, redirector.canonical(b))]
             terms["embedding_consistency"] = losses.cosine_distance(*canonical)
-        if self.has(*MIXED):
-            terms |= self._mixing_terms(redirector, a, b, still, mask)
+        if mixed is not None and of_mixed is not None:
+            terms |= self._mixing_terms(mixed, redirector.encode(of_mixed))
         if self.has(*SEEN) and redirected.image is not None:
             terms |= self._estimator_terms(redirected.image, batch)
         if self.has("latent", "delta"):
@@ -107,6 +108,15 @@ class Objective:
         if not self.to_labels:
             return a, b.conditions
         return a.with_own({"head": batch["head_a"]}), {**b.conditions, "gaze": batch["gaze_b"], "head": batch["head_b"]}
+
+    def _decoded(
+        self, redirector: Redirector, encoding: Encoding, mixed: Encoding | None
+    ) -> tuple[Decoded | None, Tensor | None]:
+        """The redirected, and the image of the mixed, each if any term needs it: of both in one call."""
+        if mixed is None:
+            return redirector.decode_parts(encoding) if self._wants_image() else None, None
+        decoded, of_mixed = redirector.decode_parts(joined([encoding, mixed])).halves()
+        return decoded, of_mixed.image
 
     def total(self, terms: Mapping[str, Tensor], adversarial_warmup: float) -> Tensor:
         """The weighted sum; adversarial_warmup: share of the adversary's weight at this step."""
@@ -170,15 +180,9 @@ class Objective:
                 terms[f"{name}_a"] = (error_a + error_b) / 2
         return terms
 
-    def _mixing_terms(
-        self, redirector: Redirector, a: Encoding, b: Encoding, still: Encoding, mask: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Conditions of both images mixed, decoded and encoded again: they and the embeddings are to survive it.
-
-        still: the canonical encoding of a.
-        """
-        mixed = redirector.rotate(a, _mixed(a.conditions, b.conditions, mask), still)
-        again, terms = redirector.encode(redirector.decode(mixed)), dict[str, Tensor]()
+    def _mixing_terms(self, mixed: Encoding, again: Encoding) -> dict[str, Tensor]:
+        """Conditions of both images mixed, decoded and encoded again: they and the embeddings are to survive it."""
+        terms = dict[str, Tensor]()
         if self.has("embedding_disentangle"):
             terms["embedding_disentangle"] = losses.cosine_distance(flat_embeddings(mixed), flat_embeddings(again))
         if self.has("label_disentangle"):

@@ -1,6 +1,6 @@
 """What every redirector shares: factors, their encoding, and rotation from one condition to another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,8 +55,7 @@ class Encoding:
 
     def halves(self) -> tuple["Encoding", "Encoding"]:
         """The first and the second half of the batch; backwards that is one operation, where two slices are three."""
-        parts = [{name: value.chunk(2) for name, value in part.items()} for part in vars(self).values()]
-        first, second = ([{name: value[i] for name, value in part.items()} for part in parts] for i in range(2))
+        first, second = zip(*(_halves(part) for part in vars(self).values()), strict=True)
         return Encoding(*first), Encoding(*second)
 
     def __getitem__(self, rows: slice | Tensor) -> "Encoding":
@@ -74,6 +73,11 @@ class Decoded:
 
     image: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def halves(self) -> tuple["Decoded", "Decoded"]:
+        """As `Encoding.halves`."""
+        images, (first, second) = self.image.chunk(2), _halves(self.parts)
+        return Decoded(images[0], first), Decoded(images[1], second)
 
 
 class Redirector(nn.Module):
@@ -168,6 +172,17 @@ class Redirector(nn.Module):
         encoding = self.encode(image)
         frames = [self.decode(self.rotate(encoding, {factor: row.expand(len(image), -1)})) for row in angles]
         return torch.stack(frames)
+
+
+def joined(encodings: Sequence[Encoding]) -> Encoding:
+    """One encoding of the batches of several of one redirector, one after the other."""
+    parts = zip(*(vars(encoding).values() for encoding in encodings), strict=True)
+    return Encoding(*({name: torch.cat([one[name] for one in part]) for name in part[0]} for part in parts))
+
+
+def _halves(values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    halves = {name: value.chunk(2) for name, value in values.items()}
+    return {name: half[0] for name, half in halves.items()}, {name: half[1] for name, half in halves.items()}
 
 
 def flat_embeddings(encoding: Encoding) -> Tensor:

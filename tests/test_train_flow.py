@@ -210,7 +210,7 @@ def test_the_eye_term_moves_no_condition_of_the_target() -> None:
         return a, b
 
     redirector.encode_pair = note  # type: ignore[method-assign]
-    redirector.rotate = lambda encoding, _: encoding  # type: ignore[method-assign]
+    redirector.rotate = lambda encoding, *_: encoding  # type: ignore[method-assign]
     terms, _ = objective.terms(redirector, batch, {})
     terms["eyes"].backward()
     assert targets["head"].grad is None
