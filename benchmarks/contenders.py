@@ -29,13 +29,11 @@ def _settings(config: str, batch: int, **changed: object) -> Config:
 
 def step(config: str, batch: int, device: torch.device, precision: str = "float32", compiled: bool = False) -> Call:
     """A training step as it is."""
-    settings = _settings(config, batch, precision=precision)
+    settings = _settings(config, batch, precision=precision, compile=compiled)
     tune_cpu(settings.num_threads)
-    trainer, data, steps = untrained_trainer(settings, device), random_batch(settings, device), iter(range(10**9))
     if compiled:
         require_compiler(device)
-        for module in trainer.modules.values():
-            module.compile()
+    trainer, data, steps = untrained_trainer(settings, device), random_batch(settings, device), iter(range(10**9))
     return lambda: trainer.train_step(data, next(steps))
 
 

@@ -152,6 +152,7 @@ def step_settings(config: Config, device: torch.device) -> StepSettings:
         mirror=config.mirror_augmentation,
         vary=config.vary_pairs,
         precision=config.precision,
+        compiled=config.compile,
         seed=config.seed,
         device=device,
     )

@@ -204,7 +204,7 @@ class Config(BaseModel):
     precision: Literal["float32", "bfloat16"] = _machine(
         "float32", "bfloat16: autocast of the networks", decides="weights"
     )
-    compile: bool = _machine(False, "compile the networks before the first step", commands=REDIRECT)
+    compile: bool = _machine(False, "compile what a step computes, at the first step", commands=REDIRECT)
     num_threads: Threads = _machine(0, "CPU threads; 0: PyTorch's choice")
     deterministic: bool = _machine(False, "refuse operations whose result may differ from one time to the next")
     seed: Seed = _machine(0, "seed of every random draw", decides="weights")

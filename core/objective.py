@@ -84,7 +84,8 @@ class Objective:
         encoding = redirector.rotate(*self._edit(a, b, batch), still)
         mixed = redirector.rotate(a, _mixed(a.conditions, b.conditions, mask), still) if self.has(*MIXED) else None
         decoded, of_mixed = self._decoded(redirector, encoding, mixed)
-        redirected, terms = Redirected(encoding, None if decoded is None else decoded.image), dict[str, Tensor]()
+        redirected = Redirected(encoding, None if decoded is None else decoded.image)
+        terms: dict[str, Tensor] = {}
         if decoded is not None:
             terms |= self._image_terms(decoded.image, b, batch) | self._part_terms(decoded, batch)
         terms |= self._label_terms(a, b, batch)
@@ -129,7 +130,8 @@ class Objective:
 
     def _image_terms(self, image_hat: Tensor, b: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the redirected image has to share with the target: pixels, perception, identity."""
-        image_b, terms = batch["image_b"], dict[str, Tensor]()
+        image_b = batch["image_b"]
+        terms: dict[str, Tensor] = {}
         if self.has("l1"):
             terms["l1"] = losses.l1(image_hat, image_b)
         if self.has("l2"):
@@ -152,7 +154,8 @@ class Objective:
 
     def _part_terms(self, decoded: Decoded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What is asked of the parts of a redirected image: warp, paint, mask and flow."""
-        parts, terms = decoded.parts, dict[str, Tensor]()
+        parts = decoded.parts
+        terms: dict[str, Tensor] = {}
         if self.has("warp"):
             terms["warp"] = losses.nearest_l1((parts["warp"], parts["mirror"]), batch["image_b"])
         if self.has("paint"):
@@ -182,7 +185,7 @@ class Objective:
 
     def _mixing_terms(self, mixed: Encoding, again: Encoding) -> dict[str, Tensor]:
         """Conditions of both images mixed, decoded and encoded again: they and the embeddings are to survive it."""
-        terms = dict[str, Tensor]()
+        terms: dict[str, Tensor] = {}
         if self.has("embedding_disentangle"):
             terms["embedding_disentangle"] = losses.cosine_distance(flat_embeddings(mixed), flat_embeddings(again))
         if self.has("label_disentangle"):
@@ -192,7 +195,8 @@ class Objective:
     def _estimator_terms(self, image_hat: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the training estimator sees in the redirected image, against what it sees in the target."""
         assert self.estimator is not None
-        crop, terms = batch.get("crop_b"), dict[str, Tensor]()
+        crop = batch.get("crop_b")
+        terms: dict[str, Tensor] = {}
         seen = look(self.estimator, image_hat, crop)
         # Not the real image's: conditions are those of inversions, so asking for it would teach to overshoot.
         gaze, head = batch["gaze_b"], batch["head_b"]
@@ -211,7 +215,8 @@ class Objective:
 
     def _code_terms(self, redirector: Redirector, redirected: Encoding, b: Encoding) -> dict[str, Tensor]:
         """The redirected code against the target's own (which the projector splits and puts together again)."""
-        code, terms = redirector.code(redirected), dict[str, Tensor]()
+        code = redirector.code(redirected)
+        terms: dict[str, Tensor] = {}
         if self.has("latent"):
             terms["latent"] = losses.l2(code, redirector.code(b).detach())
         if self.has("delta"):

@@ -231,8 +231,6 @@ def _ignored(config: Config) -> Iterator[str]:
     others = [key for key in config.sources if key in ignored_by(config.redirector)]
     if others:
         yield f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} no effect on {config.redirector}."
-    if config.compile and config.redirector == "redirtrans-gan":
-        yield "compile reaches the projector and the deprojector only; the frozen networks run as they are."
     if config.train_missing_pair and config.coeff_discriminator_loss:
         yield (
             "coeff_discriminator_loss compares codes with those of the generator's mapping network, which "

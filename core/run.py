@@ -95,11 +95,6 @@ class Run:
             say(f"Training is complete ({self.start} steps); choose another save_path to start over.")
             return self.start
         tracker = Tracker(self.folder, use_tensorboard=config.use_tensorboard, start_step=self.start)
-        if config.compile:
-            for name, module in trainer.modules.items():
-                # R1 needs a second backward; and among several processes, batches are normalised together.
-                if name != "discriminator" or (trainer.adversary.sees_images and distributed.size() == 1):
-                    module.compile()
         pictures = self._pictures(self._shown_set())
         keeping = Housekeeping(
             test=lambda step: self._metrics(config.test_subsample),

@@ -13,7 +13,7 @@ from core import distributed
 from core.adversary import Adversary
 from core.batches import mirrored
 from core.finite import FiniteUpdates
-from core.objective import MIXED, Objective
+from core.objective import MIXED, Objective, Redirected
 from core.runtime import autocast, step_generator
 from core.schedules import Cadence, is_due
 from core.tracking import Tracker, progress_bar, say
@@ -30,6 +30,7 @@ class StepSettings:
     gradient_clip: the norm that an optimiser's gradients are scaled down to where theirs is larger; 0: never.
     adversarial_warmup_steps: in which the adversary's weight rises from 0.
     mirror: turn half of the pairs left to right.  vary: see `core.variation`.  precision: of the networks.
+    compiled: by PyTorch's compiler, when the first step is made.
     Source of the schedule: ST-ED, supplementary.
     """
 
@@ -40,6 +41,7 @@ class StepSettings:
     mirror: bool = False
     vary: bool = False
     precision: str = "float32"
+    compiled: bool = False
     seed: int = 0
     device: torch.device = torch.device("cpu")
 
@@ -103,6 +105,23 @@ class RedirectionTrainer:
     def updates(self) -> FiniteUpdates:
         """None with what is not finite: a CPU is asked every step, a GPU where `fit` logs, tests or saves."""
         return FiniteUpdates(looks_at_once=self.settings.device.type == "cpu")
+
+    @cached_property
+    def _terms_of(self) -> Callable[..., tuple[dict[str, Tensor], Redirected]]:
+        """The objective's terms. Compiled, they are one function with all networks in it.
+
+        Among several processes, which exchange in between, the trained networks are compiled one by one.
+        """
+        if not self.settings.compiled:
+            return self.objective.terms
+        if distributed.size() > 1:
+            for name, module in self.modules.items():
+                if name != "discriminator":  # whose batches are normalised together
+                    module.compile()
+            return self.objective.terms
+        if self.adversary.sees_images:  # R1, of one that sees codes, needs a second backward
+            self.adversary.discriminator.compile()
+        return torch.compile(self.objective.terms)
 
     def fit(
         self,
@@ -200,7 +219,7 @@ class RedirectionTrainer:
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """The terms but the adversary's, and what it is shown, if it is asked."""
         with autocast(self.settings.device, self.settings.precision):
-            terms, redirected = self.objective.terms(self.redirector, batch, mask)
+            terms, redirected = self._terms_of(self.redirector, batch, mask)
         return terms, self.adversary.shown(redirected) if self.objective.adversarial_weight() else None
 
     def _prepare(self, step: int) -> None:
