@@ -70,15 +70,15 @@ def total_variation(maps: Tensor) -> Tensor:
     return maps.diff(dim=-1).abs().mean() + maps.diff(dim=-2).abs().mean()
 
 
-def angles(pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
-    """Mean angle in degrees of each pair of (B, 2) conditions and labels: of all in the time that one takes."""
+def angles(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """Mean angle in degrees of each pair of (B, 2) conditions and labels, of at least one pair, in one go."""
     conditions, labels = (torch.stack(part) for part in zip(*pairs, strict=True))
     return angular_error_deg(conditions, labels).mean(dim=1).unbind()
 
 
 def gaze_and_head(seen: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
     """Mean angle in degrees of (B, 2) gazes plus that of (B, 2) heads."""
-    gaze, head = angles(list(zip(seen, wanted, strict=True)))
+    gaze, head = angles([(seen[0], wanted[0]), (seen[1], wanted[1])])
     return gaze + head
 
 

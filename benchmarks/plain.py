@@ -1,9 +1,9 @@
 """ST-ED's training step and metrics the plain way: what ours is compared with, in numbers and in time.
 
 Eager and float32, one thing after the other, as a first implementation has them: source and target are encoded in two
-calls, a dense block concatenates and normalises anew before each of its layers, perturbations are decoded one at a
-time, factors are rotated one by one, a term of weight 0 is computed, every loss is fetched from the device at once,
-nothing checks what is finite.
+calls, a dense block concatenates and normalises anew before each of its layers, mixed images and perturbations are
+decoded one at a time, factors are rotated and angles taken one by one, a term of weight 0 is computed, every loss is
+fetched from the device at once, nothing checks what is finite.
 The terms themselves are those of `losses.py`. `tests/test_plain.py` compares losses, gradients and metrics with ours.
 """
 

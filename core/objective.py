@@ -92,7 +92,8 @@ class Objective:
         if self.has("embedding_consistency"):
             canonical = [flat_embeddings(one) for one in (still, redirector.canonical(b))]
             terms["embedding_consistency"] = losses.cosine_distance(*canonical)
-        if mixed is not None and of_mixed is not None:
+        if mixed is not None:
+            assert of_mixed is not None
             terms |= self._mixing_terms(mixed, redirector.encode(of_mixed))
         if self.has(*SEEN) and redirected.image is not None:
             terms |= self._estimator_terms(redirected.image, batch)
@@ -173,12 +174,13 @@ class Objective:
         if not names:
             return terms
         of_a = [(a.conditions[name], batch[f"{name}_a"]) for name in names]
+        # Without a label b is logged, never trained on: not even by 0 times a label that is no number.
         seen_b = {name: b.conditions[name].detach() for name in names} if self.semi_supervised else b.conditions
         of_b = [(seen_b[name], batch[f"{name}_b"]) for name in names]
         errors = losses.angles(of_a + of_b)
         for name, error_a, error_b in zip(names, errors[: len(names)], errors[len(names) :], strict=True):
-            if self.semi_supervised:  # b has no label: it is logged, never trained on
-                terms |= {f"{name}_a": error_a, f"{name}_a_unlabeled": error_b.detach()}
+            if self.semi_supervised:
+                terms |= {f"{name}_a": error_a, f"{name}_a_unlabeled": error_b}
             else:
                 terms[f"{name}_a"] = (error_a + error_b) / 2
         return terms

@@ -231,6 +231,8 @@ def _ignored(config: Config) -> Iterator[str]:
     others = [key for key in config.sources if key in ignored_by(config.redirector)]
     if others:
         yield f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} no effect on {config.redirector}."
+    if config.compile and distributed.wanted_size() > 1:
+        yield "compile reaches the trained networks alone, one by one, where several processes train."
     if config.train_missing_pair and config.coeff_discriminator_loss:
         yield (
             "coeff_discriminator_loss compares codes with those of the generator's mapping network, which "

@@ -108,7 +108,7 @@ class RedirectionTrainer:
 
     @cached_property
     def _terms_of(self) -> Callable[..., tuple[dict[str, Tensor], Redirected]]:
-        """The objective's terms. Compiled, they are one function with all networks in it.
+        """The objective's terms. Compiled, they are one function with the networks that they use in it.
 
         Among several processes, which exchange in between, the trained networks are compiled one by one.
         """

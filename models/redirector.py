@@ -69,7 +69,10 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image (B, 3, S, S), and the parts it was made of, by name, of a redirector that has any."""
+    """A decoded image (B, 3, S, S), and the parts it was made of, by name, of a redirector that has any.
+
+    The first axis of each part is the batch.
+    """
 
     image: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)

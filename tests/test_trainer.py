@@ -1,17 +1,20 @@
 """The training step and loop on a CPU: phases, terms, stopping, resuming."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
 from checkpoints_manager import checkpoint_path, load_checkpoint, save_checkpoint
+from core import distributed
 from core.schedules import Cadence
 from core.tracking import Tracker
 from core.trainer import Housekeeping, RedirectionTrainer
-from tests.tiny import WEIGHTS, random_batch, tiny_trainer
+from tests.processes import stand_in
+from tests.tiny import WEIGHTS, random_batch, tiny_gan_trainer, tiny_trainer
 
 
 def weights_of(trainer: RedirectionTrainer) -> dict[str, Tensor]:
@@ -214,3 +217,29 @@ def test_the_redirectors_cost_takes_no_gradients_of_the_discriminators_weights()
     weights = list(trainer.adversary.discriminator.parameters())
     assert shown.grad is not None and all(weight.grad is None for weight in weights)
     assert all(weight.requires_grad for weight in weights)
+
+
+@pytest.mark.parametrize(
+    ("made", "processes", "networks", "whole"),
+    [
+        (tiny_trainer, 1, {"PatchDiscriminator"}, 1),
+        (tiny_gan_trainer, 1, set(), 1),  # R1 needs a second backward
+        (tiny_trainer, 2, {"Encoder", "Decoder"}, 0),
+        (tiny_gan_trainer, 2, {"Projector", "Deprojector"}, 0),
+    ],
+)
+def test_what_is_compiled(
+    made: Callable[..., RedirectionTrainer],
+    processes: int,
+    networks: set[str],
+    whole: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[str] = []
+    functions = Mock(side_effect=lambda function: function)
+    monkeypatch.setattr(torch, "compile", functions)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    monkeypatch.setattr(distributed, "_group", stand_in(0, processes))
+    assert made()._terms_of and not compiled and not functions.called
+    assert made(compiled=True)._terms_of
+    assert (set(compiled), functions.call_count) == (networks, whole)
