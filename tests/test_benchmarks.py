@@ -1,6 +1,7 @@
 """What times things: who takes turns, what is kept and compared. No time is asserted."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import benchmarks.__main__ as benchmarks_set
 from benchmarks import gpu, kept, precision, roofline
 from benchmarks.training_step import HEAD, rows
-from benchmarks.turns import Contender, Timing, in_turn
+from benchmarks.turns import Contender, Timing, ceiling, in_turn
 from core.command import UserError
 
 TWO = [
@@ -46,6 +47,7 @@ def test_the_last_result_is_kept_and_compared_with(
         return [Timing(milliseconds["now"] if i else 400, 1, 2, 3, 4, 5) for i, _ in enumerate(group)]
 
     monkeypatch.setattr(kept, "in_turn", pretended)
+    monkeypatch.setattr(kept, "ceiling", partial(ceiling, rounds=1))
     monkeypatch.setattr(benchmarks_set, "cpu_groups", lambda: [(TWO, 1)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     flags = ["--out", str(out), "--last", str(last)]

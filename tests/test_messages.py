@@ -52,9 +52,10 @@ def messages() -> Iterator[Message]:
     paths = [path for path in ROOT.glob("**/*.py") if path.relative_to(ROOT).parts[0] not in ("tests", ".venv")]
     trees = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(paths)}
     nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    classes = [node for _, node in nodes if isinstance(node, ast.ClassDef)]
     kinds = {"UserError"}
     for _ in range(3):  # as deep as classes are derived
-        kinds |= {n.name for _, n in nodes if isinstance(n, ast.ClassDef) and kinds & set(map(name_of, n.bases))}
+        kinds |= {node.name for node in classes if kinds & set(map(name_of, node.bases))}
     for path, node in nodes:
         if isinstance(node, ast.Call) and name_of(node.func) in kinds:
             given = dict(zip(PARTS, map(written, node.args), strict=False))
