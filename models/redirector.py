@@ -198,7 +198,7 @@ def _rotated(
 ) -> dict[str, Tensor]:
     """The embeddings of the named factors, each rotated by its condition, or back.
 
-    Those of one shape together: a rotation is two dozen operations, whose starts are what it costs.
+    Those of one shape together: a rotation is many operations on a few numbers, whose starts are what it costs.
     """
     alike: dict[torch.Size, list[str]] = {}
     for name in conditions:

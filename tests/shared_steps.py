@@ -5,8 +5,10 @@ In one of several processes it takes its share of each batch.
 
 import json
 import sys
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from core import distributed
 from core.trainer import RedirectionTrainer
@@ -28,13 +30,25 @@ BATCH, STEPS = 4, 20
 OF_PIXELS = {"eyes": 5.0, "gradient": 2.0, "warp": 2.0, "paint": 1.0, "mask": 1.0, "flow": 1.0}
 
 
-def made(kind: str) -> RedirectionTrainer:
+def made(kind: str, **given: Any) -> RedirectionTrainer:
+    """given: as `tests.tiny.assembled` takes it."""
     if kind == "st-ed":  # BatchNorm in the discriminator, random masks, mirroring and variation, clipping
-        return tiny_trainer(mirror=True, vary=True, gradient_clip=1.0)
+        return tiny_trainer(mirror=True, vary=True, gradient_clip=1.0, **given)
     if kind == "st-ed-flow":  # `eyes` is a ratio of sums over the batch
         flow, adversary = tiny_flow(), ImageAdversary(PatchDiscriminator(2))
-        return assembled(flow, adversary, WEIGHTS | OF_PIXELS, estimator=PoolEstimator())
-    return tiny_gan_trainer(weights=GAN_WEIGHTS)  # a pool of codes, R1 as a step of its own, parameters without use
+        return assembled(flow, adversary, WEIGHTS | OF_PIXELS, estimator=PoolEstimator(), **given)
+    return tiny_gan_trainer(
+        weights=GAN_WEIGHTS, **given
+    )  # a pool of codes, R1 as a step of its own, parameters without use
+
+
+def batch_of(trainer: RedirectionTrainer, step: int) -> dict[str, Tensor]:
+    """In float64."""
+    if trainer.redirector.wants_codes:
+        batch = random_faces(trainer.redirector, BATCH, step)  # type: ignore[arg-type]
+    else:
+        batch = random_batch(BATCH, step)
+    return {name: value.double() for name, value in batch.items()}
 
 
 def main(kind: str) -> None:
@@ -44,11 +58,7 @@ def main(kind: str) -> None:
     trainer, rows = made(kind), distributed.own_rows(BATCH // distributed.size())
     found = []
     for step in range(STEPS):
-        if kind == "redirtrans-gan":
-            batch = random_faces(trainer.redirector, BATCH, step)  # type: ignore[arg-type]
-        else:
-            batch = random_batch(BATCH, step)
-        terms = trainer.train_step({name: value.double()[rows] for name, value in batch.items()}, step)
+        terms = trainer.train_step({name: value[rows] for name, value in batch_of(trainer, step).items()}, step)
         found.append({name: value.item() for name, value in distributed.averaged(terms).items()})
     print(json.dumps(found))
     distributed.leave()
