@@ -36,6 +36,7 @@ from core.runtime import (
     require_deterministic,
     select_device,
     tune_cpu,
+    warning_of_emulation,
 )
 from core.sense import require_pairs
 from core.tracking import say
@@ -77,7 +78,8 @@ def prepare(config: Config) -> Run:
     """
     device = distributed.own_device(select_device(config.device), config.device)
     distributed.join(device)
-    for warning in (*config.warnings, *_ignored(config)):
+    emulation = () if config.skip_training else warning_of_emulation(device, config.precision)
+    for warning in (*config.warnings, *_ignored(config), *emulation):
         say(f"warning: {warning}")
     say(f"Settings that differ from the defaults:\n{config.describe()}\n")
     with distributed.telling_who_failed():

@@ -103,6 +103,26 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has no instructions for bfloat16, which then takes longer than float32, not less.
+
+    Of a CPU it is what PyTorch's convolutions go by, and False where they go by nothing.
+    """
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    has_them = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    return not has_them()
+
+
+def warning_of_emulation(device: torch.device, precision: str) -> Iterator[str]:
+    """A sentence where a training will take several times as long in its precision as in float32."""
+    if precision == "bfloat16" and emulates_bfloat16(device):
+        yield (
+            f"precision is bfloat16, and {device.type} here has no instructions for it: "
+            "steps take several times as long as in float32 (--precision float32)."
+        )
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
     """A list that receives the signal when the user, or a scheduler, asks to stop; a second request stops at once."""

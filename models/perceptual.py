@@ -1,5 +1,6 @@
 """LPIPS, the perceptual distance of the metrics: its heads ship with the package, its AlexNet trunk does not."""
 
+import warnings
 from pathlib import Path
 
 from torch import nn
@@ -20,7 +21,9 @@ def build_lpips(trunk: Path | None) -> nn.Module:
     """
     import lpips  # optional at run time, and slow to import
 
-    metric = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchvision's, of an argument that the package still uses
+        metric = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     if trunk is not None:
         _load_trunk(metric.net, trunk)
     return metric.requires_grad_(False).eval()

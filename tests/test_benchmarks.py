@@ -11,6 +11,7 @@ import benchmarks.__main__ as benchmarks_set
 from benchmarks import gpu, kept, precision, roofline
 from benchmarks.training_step import HEAD, rows
 from benchmarks.turns import Contender, Timing, ceiling, in_turn
+from core import runtime
 from core.command import UserError
 
 TWO = [
@@ -58,6 +59,21 @@ def test_the_last_result_is_kept_and_compared_with(
     before, new = json.loads(last.read_text()), json.loads(out.read_text())
     assert before["figures"]["reading"]["faster"] == 2 and new["figures"]["reading"]["faster"] == 4
     assert {"processor", "versions", "load", "date", "code_revision"} <= new["machine"].keys()
+
+
+def test_trials_of_bfloat16_are_left_out_and_named_where_the_processor_emulates_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def titles(emulates: bool) -> list[str]:
+        monkeypatch.setattr(runtime, "emulates_bfloat16", lambda device: emulates)
+        return [one.title for group, _ in benchmarks_set.cpu_groups() for one in group]
+
+    everything = titles(False)
+    assert "Left out" not in capsys.readouterr().err
+    trials = [title for title in everything if "bfloat16" in title]
+    assert len(trials) == 6 and titles(True) == [title for title in everything if title not in trials]
+    said = capsys.readouterr().err
+    assert all(f"Left out: {title}; this processor has no instructions for bfloat16." in said for title in trials)
 
 
 def test_without_a_gpu_the_gpus_set_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,14 @@ def test_compile_is_said_to_have_no_effect(setup: Path, capsys: pytest.CaptureFi
     assert "warning: compile has no effect" in capsys.readouterr().out
 
 
+def test_training_in_an_emulated_precision_is_warned_of(
+    setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert main(["config.json", "--precision", "bfloat16", "--estimator-num-steps", "1"]) == 0
+    assert "warning: precision is bfloat16, and cpu here has no instructions" in capsys.readouterr().out
+
+
 # A user's mistakes: what is done to the set-up, the flags, and what the message must say.
 
 

@@ -521,6 +521,23 @@ def test_a_failure_on_the_way_is_one_sentence_and_keeps_the_checkpoints(
     assert (setup / "run" / "error.txt").is_file()
 
 
+def test_a_training_in_bfloat16_is_warned_of_where_the_processor_emulates_it(
+    setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--num-training-steps", "1", "--no-compute-full-result", "--precision"]
+    said = "warning: precision is bfloat16, and cpu here has no instructions for it"
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert main(["config.json", *flags, "float32"]) == 0
+    assert said not in capsys.readouterr().out
+    assert main(["config.json", *flags, "bfloat16"]) == 0  # the run is complete: nothing trains, and it is told
+    assert said in capsys.readouterr().out
+    assert main(["config.json", *flags, "bfloat16", "--skip-training", "--load-step", "1"]) == 0
+    assert said not in capsys.readouterr().out
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    assert main(["config.json", *flags, "bfloat16"]) == 0
+    assert said not in capsys.readouterr().out
+
+
 def test_a_flag_of_another_command_is_said(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--estimator", "eval_gazenet", "--num-training-steps", "1", "--no-compute-full-result"]
     assert main(["config.json", *flags]) == 0

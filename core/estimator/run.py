@@ -31,7 +31,7 @@ from core.estimator.train import (
 from core.estimator.trainer import EstimatorTrainer, LabeledImages, training_state
 from core.files import file_sha256, require_writable
 from core.owner import Owner, own
-from core.runtime import be_deterministic, code_revision, select_device, tune_cpu
+from core.runtime import be_deterministic, code_revision, select_device, tune_cpu, warning_of_emulation
 from core.schedules import Cadence
 from core.tracking import say
 from dataset import GazeDataset
@@ -103,9 +103,11 @@ def prepare(config: Config) -> Run:
     Raises UserError or OSError with a message for the user.
     """
     require_one_process("train_facenet.py")
-    for warning in (*config.warnings, *_ignored(config)):
+    device = select_device(config.device)
+    emulation = () if config.evaluate_only else warning_of_emulation(device, config.precision)
+    for warning in (*config.warnings, *_ignored(config), *emulation):
         say(f"warning: {warning}")
-    training = _training(config, configured_estimator(config), select_device(config.device))
+    training = _training(config, configured_estimator(config), device)
     spec = training.spec
     if not spec.is_named:
         start = "or start from a file that does: config/estimator-compact.json"
