@@ -156,7 +156,7 @@ class PersonWriter:
 
 def _new_entry(group: h5py.Group, name: str, value: np.ndarray) -> h5py.Dataset:
     # One image a chunk, so that a random read fetches one. Not compressed: lzf saves a tenth on such images and
-    # makes each read dearer (benchmarks/README.md).
+    # makes each read dearer (benchmarks/speed.md).
     chunk = 1 if name == "image" else _ROWS_A_CHUNK
     row = value.shape[1:]
     return group.create_dataset(

@@ -61,7 +61,7 @@ def tune_cpu(num_threads: int) -> None:
     """Set the threads of PyTorch's CPU operations, 0 leaves PyTorch's choice; keep freed memory for the next step.
 
     The latter with glibc only, which by default hands every large block back to the system: getting it anew takes a
-    fifth of a step's time (benchmarks/README.md).
+    fifth of a step's time (benchmarks/speed.md).
     """
     if num_threads:
         torch.set_num_threads(num_threads)

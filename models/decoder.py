@@ -42,7 +42,7 @@ class Decoder(nn.Module):
     """Encoding to image (B, 3, S, S), nominally in [-1, 1], not clamped.
 
     output_gain: scale of the last convolution before training; 1 is the published start, whose first images are
-    noise. A short training begins better from nearly grey ones (benchmarks/README.md).
+    noise. A short training begins better from nearly grey ones (benchmarks/redirectors.md).
     Source: ST-ED, supplementary; state-dict keys are those of the published checkpoint.
     """
 

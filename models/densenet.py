@@ -29,7 +29,7 @@ def _kaiming(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
 
 def instance_norm(x: Tensor) -> Tensor:
     """(B, C, h, w) with mean 0 and variance 1 over each channel of each image."""
-    # Groups of one channel are the same to rounding, and on a CPU up to four times as fast (benchmarks/README.md).
+    # Groups of one channel are the same to rounding, and on a CPU up to four times as fast (benchmarks/speed.md).
     by_groups = x.device.type == "cpu" and not torch.compiler.is_compiling()
     return F.group_norm(x, x.shape[1]) if by_groups else F.instance_norm(x)
 

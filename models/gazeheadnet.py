@@ -31,7 +31,7 @@ class Estimator(Freezable):
         return super().__call__(image)
 
     def freeze(self) -> Self:
-        # The channels of a pixel side by side: as they have no InstanceNorm, it is quicker so (benchmarks/README.md).
+        # The channels of a pixel side by side: as they have no InstanceNorm, it is quicker so (benchmarks/speed.md).
         return super().freeze().to(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""What needs a GPU: `python -m pytest -m gpu -n 0`, some 4 minutes, most of them compiling: benchmarks/README.md."""
+"""What needs a GPU: `python -m pytest -m gpu -n 0`, some 4 minutes, most of them compiling: benchmarks/speed.md."""
 
 # ruff: noqa: F811  the fixture setup is imported
 

@@ -13,7 +13,8 @@ from benchmarks.untrained import untrained
 from tests import test_pickles
 
 ROOT = Path(__file__).resolve().parent.parent
-README, BENCHMARKS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "benchmarks/README.md"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "benchmarks").glob("*.md")))
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
