@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +49,13 @@ def name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def messages() -> Iterator[Message]:
+@cache
+def messages() -> list[Message]:
+    """All of the code, found once, by the first test that asks: looking takes seconds."""
+    return list(_found())
+
+
+def _found() -> Iterator[Message]:
     paths = [path for path in ROOT.glob("**/*.py") if path.relative_to(ROOT).parts[0] not in ("tests", ".venv")]
     trees = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(paths)}
     nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
@@ -63,12 +70,9 @@ def messages() -> Iterator[Message]:
             yield Message(f"{path}:{node.lineno}", given)
 
 
-MESSAGES = list(messages())
-
-
 def test_there_are_many() -> None:
-    assert len(MESSAGES) > 200
-    assert {"core/hdf5.py", "dataset.py", "preprocess/rechunk.py"} <= {m.place.split(":")[0] for m in MESSAGES}
+    assert len(messages()) > 200
+    assert {"core/hdf5.py", "dataset.py", "preprocess/rechunk.py"} <= {m.place.split(":")[0] for m in messages()}
 
 
 def tells_what_to_do(message: Message) -> bool:
@@ -78,18 +82,19 @@ def tells_what_to_do(message: Message) -> bool:
 
 
 def test_each_says_what_was_expected_or_what_to_do() -> None:
-    assert [f"{m.place}: {m.text}" for m in MESSAGES if not tells_what_to_do(m)] == []
+    assert [f"{m.place}: {m.text}" for m in messages() if not tells_what_to_do(m)] == []
 
 
 def test_each_says_where_before_what() -> None:
     """A file, setting or flag, or a whole sentence that names it."""
-    wrong = [m for m in MESSAGES if not m.parts["where"].strip() or ("expected" in m.parts and "found" not in m.parts)]
-    wrong += [m for m in MESSAGES if "found" in m.parts and m.parts["where"].endswith((".", ":"))]
+    said = messages()
+    wrong = [m for m in said if not m.parts["where"].strip() or ("expected" in m.parts and "found" not in m.parts)]
+    wrong += [m for m in said if "found" in m.parts and m.parts["where"].endswith((".", ":"))]
     assert [f"{m.place}: {m.parts}" for m in wrong] == []
 
 
 def test_what_is_written_is_short_and_plain() -> None:
-    for message in MESSAGES:
+    for message in messages():
         assert len(message.text) <= 480, message
         assert message.text.isprintable() or "\n" in message.text, message
 
