@@ -76,7 +76,7 @@ def known_irises(data: GazeDataset, rows: ndarray) -> Irises:
 
 def _drawn_again(data: GazeDataset, rows: ndarray, making: _Making) -> Iterator[tuple[ndarray, ndarray, ndarray]]:
     """Labels (8,) and irises (2, 2), as they are and as they would be straight ahead, row by row."""
-    look = LOOKS[making.style.look]
+    look = LOOKS[making.style.look]()
     for index in np.unique(data.person_of[rows]):
         number, samples = making.number[data.person_ids[index]], data.sample_of[rows[data.person_of[rows] == index]]
         key, person = draw_person(making.seed, making.domain, number, look)

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variation", default="full", choices=VARIATIONS, help="of the persons' light and background")
     arguments = parser.parse_args(argv)
-    look, variation = LOOKS[arguments.look], VARIATIONS[arguments.variation]
+    look, variation = LOOKS[arguments.look](), VARIATIONS[arguments.variation]
     sheets = {
         "persons": tile(persons(look, arguments.persons, arguments.seed, variation), 8),
         "gaze-head": tile(gaze_by_head(look, arguments.person, arguments.seed), len(HEADS)),

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=25, help="of a person, where persons are included")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    look, size = LOOKS[arguments.look], arguments.image_size
+    look, size = LOOKS[arguments.look](), arguments.image_size
     persons, seconds = build_seconds(look, arguments.persons)
     print(f"{arguments.look}, person build: {seconds:.3f} CPU-s")
     for variation, amount in VARIATIONS.items():

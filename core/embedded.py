@@ -72,7 +72,7 @@ def _say_other_settings(config: Config, path: Path) -> None:
         return
     unsaid = {"look": "drawn", "group_size": 1, "framing": "exact", "still_heads": 0.0}
     made = unsaid | made
-    own = LOOKS[config.synthetic_look]
+    own = LOOKS[config.synthetic_look]()
     wanted = {
         "persons": config.synthetic_persons,
         "samples": config.synthetic_samples,

@@ -374,7 +374,7 @@ def test_an_embedded_data_set_of_another_size_is_used_and_said(
 def test_an_embedded_data_set_is_made_and_known_by_its_look_groups_and_framing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LOOKS, "rendered", replace(LOOKS["drawn"], group_size=2, framing="detected"))
+    monkeypatch.setitem(LOOKS, "rendered", lambda: replace(LOOKS["drawn"](), group_size=2, framing="detected"))
     monkeypatch.setattr(synthetic, "cpus", lambda: 1)  # processes of their own would not know this look
     path = tmp_path / "GazeCapture_64.h5"
     small = {"gazecapture_file": str(path), "synthetic_persons": 6, "synthetic_samples": 3}
@@ -405,7 +405,7 @@ def test_a_file_that_does_not_say_its_look_is_of_drawn_faces(
     explicit = {"synthetic_look": "drawn", "synthetic_group_size": 1, "synthetic_framing": "exact"}
     sources.make_missing_data(config.model_copy(update=explicit))
     assert "was made with" not in capsys.readouterr().out
-    monkeypatch.setitem(LOOKS, "rendered", replace(LOOKS["drawn"], group_size=6))
+    monkeypatch.setitem(LOOKS, "rendered", lambda: replace(LOOKS["drawn"](), group_size=6))
     sources.make_missing_data(config.model_copy(update={"synthetic_still_heads": 0.5, "synthetic_group_size": 1}))
     assert "was made with synthetic_still_heads 0.0, not 0.5; it is used" in capsys.readouterr().out
     sources.make_missing_data(config.model_copy(update={"synthetic_look": "rendered"}))

@@ -119,7 +119,7 @@ def _check(
     framing: str | None,
     still_heads: float,
 ) -> None:
-    in_groups = (group_size or LOOKS[look].group_size) > 1 if look in LOOKS else True
+    in_groups = (group_size or LOOKS[look]().group_size) > 1 if look in LOOKS else True
     rules = (
         (persons >= 4, "persons", persons, "at least 4 (a split needs train, val and two test persons)"),
         (samples >= 1, "samples", samples, "at least 1"),
@@ -199,7 +199,7 @@ def make_dataset(
 
 
 def _style(look: str, variation: str, group_size: int | None, framing: str | None, still_heads: float) -> Style:
-    usual = LOOKS[look]
+    usual = LOOKS[look]()
     return Style(look, VARIATIONS[variation], group_size or usual.group_size, framing or usual.framing, still_heads)
 
 

@@ -1,6 +1,6 @@
 """All pictures of one person, patches and aligned faces, from a seed and a few settings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,12 +10,24 @@ from numpy import ndarray
 
 from preprocess.synthetic.aligned import aligned_view, camera_rotation, five_points, to_patch
 from preprocess.synthetic.domains import DOMAINS
-from preprocess.synthetic.drawn.look import DRAWN
 from preprocess.synthetic.look import Look
-from preprocess.synthetic.rendered.look import RENDERED
 from preprocess.synthetic.scene import Framing, Scene, make_view, scene_labels
 
-LOOKS: dict[str, Look[Any, Any]] = {"drawn": DRAWN, "rendered": RENDERED}
+
+def _drawn() -> Look[Any, Any]:
+    from preprocess.synthetic.drawn.look import DRAWN
+
+    return DRAWN
+
+
+def _rendered() -> Look[Any, Any]:
+    from preprocess.synthetic.rendered.look import RENDERED
+
+    return RENDERED
+
+
+# Loaded by those who draw them: scipy and the heads of the rendered one take half a second in each process.
+LOOKS: dict[str, Callable[[], Look[Any, Any]]] = {"drawn": _drawn, "rendered": _rendered}
 FRAMINGS = ("exact", "detected")
 # Zoom, and pixels down. In patches of photographs the detector finds what it framed itself (0.99, 0.0 px); in rendered
 # ones about its own centre for rendered faces, (0.985, 1.0), it found them too small and too high (0.946, -0.6 px).
@@ -52,7 +64,7 @@ def draw_framing(rng: np.random.Generator, look: str) -> Framing:
 
 def draw_scenes(key: list[int], domain_index: int, samples: int, style: Style) -> Iterator[Scene]:
     """Scenes of one person, group by group; key: of random numbers."""
-    look, domain = LOOKS[style.look], DOMAINS[domain_index]
+    look, domain = LOOKS[style.look](), DOMAINS[domain_index]
     shared = Scene()
     for i in range(samples):
         if i % style.group_size == 0:
@@ -88,7 +100,7 @@ def render_person(
 
     Returns pixels (samples, image_size, image_size, 3) RGB uint8 and labels (samples, 8) float32.
     """
-    look = LOOKS[style.look]
+    look = LOOKS[style.look]()
     key, person = draw_person(seed, domain_index, person_index, look)
     pixels = np.empty((samples, image_size, image_size, 3), np.uint8)
     labels = np.empty((samples, 8), np.float32)
@@ -105,7 +117,7 @@ def render_aligned_person(
     Returns pixels (samples, aligned_size, aligned_size, 3) RGB uint8, labels (samples, 8) float32, and float64
     homography (samples, 3, 3) and points (samples, 5, 2).
     """
-    look = LOOKS[style.look]
+    look = LOOKS[style.look]()
     key, person = draw_person(seed, domain_index, person_index, look)
     person, eyes = look.complete(person), look.eyes(person)
     landmarks_in = look.landmarks(person)
