@@ -4,6 +4,7 @@ The last test drives it in a browser: `python -m pytest -m slow -n 0 tests/test_
 and, beside requirements-page.txt, playwright.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import core.page.choices as choices_room
 import core.page.command as page_command
@@ -27,6 +29,7 @@ import core.page.sitting as sitting_room
 import core.redirection.faces as faces_room
 import demo
 from core.command import UserError
+from core.page import told
 from core.page.choices import find_choices
 from core.page.sitting import SHOWN, Sitting, open_for_page, sit, smaller
 from core.page.told import line, table
@@ -175,6 +178,22 @@ def test_no_redirector_no_gradio_and_a_torn_checkpoint_get_a_sentence(tree: Path
     assert capsys.readouterr().err.endswith("install it: pip install -r requirements-page.txt\n")
 
 
+FAULTS = [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), told.FULL),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."), told.FULL),
+    (MemoryError(), told.FULL),
+    (OSError(errno.ENOSPC, "No space left on device", "/srv/page"), "No space left on device."),
+    (UserError("--face: found 3, expected 1."), "--face: found 3, expected 1."),
+    (RuntimeError("shapes of the memory do not fit"), ""),
+    (KeyError("gaze"), ""),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), FAULTS, ids=str)
+def test_what_the_machine_or_the_visitor_is_the_cause_of_is_a_sentence(error: Exception, sentence: str):
+    assert told.fault(error) == sentence
+
+
 # With gradio, without a browser.
 
 
@@ -186,6 +205,32 @@ def events(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / "files").mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "files"))
     return Events(find_choices(tree), "cpu")
+
+
+@pytest.mark.parametrize(("error", "sentence"), FAULTS, ids=str)
+def test_an_event_that_fails_says_why(
+    error: Exception, sentence: str, events, tree: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import gradio as gr
+
+    from core.page import events as room
+
+    def fail(*_: object) -> None:
+        raise error
+
+    sitting, _, _, _, _, gaze, head, *_ = events.open(str(tree / "in.png"), "st-ed-flow", None)
+    for name in ("shown", "whole"):
+        monkeypatch.setattr(Sitting, name, fail)
+    for event in (room.show, room.write):
+        with pytest.raises(gr.Error if sentence else type(error)) as raised:
+            event(sitting, room.EVERY, gaze, head)
+        assert not sentence or raised.value.message == sentence
+    monkeypatch.setattr(events, "load", fail)
+    if sentence:
+        assert events.open(str(tree / "in.png"), "st-ed", None)[-1] == f"**{sentence}**"
+    else:
+        with pytest.raises(type(error)):
+            events.open(str(tree / "in.png"), "st-ed", None)
 
 
 def test_a_pad_that_moves_changes_the_picture_and_the_download(events, tree: Path):

@@ -2,14 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from core.command import UserError, sentence
 from core.page import told
 from core.page.choices import Choice
 from core.page.pad import asked_by, moved_to, put_at
@@ -29,6 +28,23 @@ GRID, GRID_STEPS = 20.0, 5  # degrees of yaw to both sides, and how many picture
 FOLDER = "GRADIO_TEMP_DIR"  # in the environment: where the page's files are
 
 Pad = dict[str, Any]
+Given = ParamSpec("Given")
+Out = TypeVar("Out")
+
+
+def answered(event: Callable[Given, Out]) -> Callable[Given, Out]:
+    """The event; what the user or the machine is the cause of is shown in a sentence, where gradio says 'Error'."""
+
+    @wraps(event)
+    def call(*given: Given.args, **named: Given.kwargs) -> Out:
+        try:
+            return event(*given, **named)
+        except Exception as error:
+            if why := told.fault(error):
+                raise gr.Error(why) from error
+            raise
+
+    return call
 
 
 class Events:
@@ -51,14 +67,17 @@ class Events:
             is_same = sitting is not None and sitting.photo.path == Path(path)
             photo = sitting.photo if sitting is not None and is_same else open_for_page(Path(path))
             sitting = sit(photo, self.load(name))
-        except (UserError, OSError) as error:
-            return _closed(f"**{sentence(error)}**")
+        except Exception as error:
+            if why := told.fault(error):
+                return _closed(f"**{why}**")
+            raise
         numbers = [str(face.face.number) for face in sitting.faces]
         face = gr.update(choices=[EVERY, *numbers], value=EVERY, visible=len(numbers) > 1)
         *begun, line = begin(sitting, EVERY)
         return [sitting, face, gr.update(interactive=True), None, None, *begun, f"{told.opened(sitting)} {line}"]
 
 
+@answered
 def begin(sitting: Sitting | None, face: str) -> list[Any]:
     """Both pads where the face is, and the picture as it is."""
     if sitting is None:
@@ -68,6 +87,7 @@ def begin(sitting: Sitting | None, face: str) -> list[Any]:
     return [gaze, head, *show(sitting, face, gaze, head)]
 
 
+@answered
 def show(sitting: Sitting | None, face: str, gaze: Pad, head: Pad, beside: bool = False) -> list[Any]:
     """What was done, the picture of it, and a line about it."""
     if sitting is None:
@@ -82,11 +102,13 @@ def look_into_the_camera(gaze: Pad) -> Pad:
     return moved_to(gaze, (0, 0))
 
 
+@answered
 def tell(sitting: Sitting | None, done: RedirectedPhoto | None) -> str:
     """The table of angles."""
     return told.EMPTY if sitting is None or done is None else told.table(sitting, done)
 
 
+@answered
 def write(sitting: Sitting | None, face: str, gaze: Pad, head: Pad) -> str:
     """The path of the photograph at its full size."""
     if sitting is None:
@@ -96,6 +118,7 @@ def write(sitting: Sitting | None, face: str, gaze: Pad, head: Pad) -> str:
     return str(path)
 
 
+@answered
 def draw_grid(sitting: Sitting | None, face: str) -> str:
     """The path of a sheet of one face, gazes by heads."""
     if sitting is None:
@@ -108,6 +131,7 @@ def draw_grid(sitting: Sitting | None, face: str) -> str:
     return str(path)
 
 
+@answered
 def film(sitting: Sitting | None, face: str, what: Walks, progress: gr.Progress = gr.Progress()) -> str:
     """The path of a video in which one face walks."""
     if sitting is None:

@@ -114,6 +114,6 @@ class Page:
         for event in (self.gaze.input, self.head.input, self.beside.input):
             event(**show).then(**tell)
         self.contact.click(events.look_into_the_camera, self.gaze, self.gaze, **quick).then(**show).then(**tell)
-        self.save.click(events.write, asked, self.file, **options).then(None, js=DOWNLOAD)
+        self.save.click(events.write, asked, self.file, **options).success(None, js=DOWNLOAD)
         self.make_grid.click(events.draw_grid, [self.sitting, self.face], self.grid, **options)
         self.make_walk.click(events.film, [self.sitting, self.face, self.what], self.walk, **options)

@@ -1,5 +1,6 @@
-"""What the page says about a picture: a line, and a table of asked-for and measured angles."""
+"""What the page says: a line about a picture, a table of asked-for and measured angles, why something was not done."""
 
+from core.command import is_foreseen, sentence
 from core.page.sitting import Sitting
 from core.redirection.edit import Degrees, Edit
 from core.redirection.measure import measure
@@ -11,6 +12,7 @@ HEAD = (
     "|:--|--:|--:|--:|--:|\n"
 )
 EMPTY = HEAD + "| | | | | |\n"
+FULL = "The memory is full. Take a smaller photograph, or end other programs; demo.py --device cpu needs no GPU."
 
 
 def line(done: RedirectedPhoto, edit: Edit | None) -> str:
@@ -19,7 +21,16 @@ def line(done: RedirectedPhoto, edit: Edit | None) -> str:
         return "Move a dot to where the face is to look or to point, as you see it in the picture."
     told = [f"{face.name} is left as it is: {face.reason}; {face.detail}." for face in done.left_out]
     told += [f"face {one.face.number} {doubt}." for one in done.faces for doubt in one.doubts]
-    return " ".join(sentence[:1].upper() + sentence[1:] for sentence in told) or "Redirected."
+    return " ".join(text[:1].upper() + text[1:] for text in told) or "Redirected."
+
+
+def fault(error: Exception) -> str:
+    """A sentence for the visitor, without the server's folders; '' of a fault of the program."""
+    if not is_foreseen(error):
+        return ""
+    if isinstance(error, MemoryError) or "memory" in str(error) and isinstance(error, RuntimeError):
+        return FULL
+    return f"{error.strerror or type(error).__name__}." if isinstance(error, OSError) else sentence(error)
 
 
 def opened(sitting: Sitting) -> str:
