@@ -17,9 +17,10 @@ _LIMITS = np.array([np.pi / 2, np.pi] * 2)
 _REMEDY = "Re-run preprocessing; `python -m preprocess verify FILE` says more."
 
 
-def require_sense(dataset: PersonImages) -> None:
+def require_sense(dataset: PersonImages, *, is_learned: bool) -> None:
     """Says what is doubtful of a data set, in a sentence each.
 
+    is_learned: something is trained on it. Of a test set an angle may be the same in all, as Columbia's head pitch is.
     Raises UserError where most labels are no angles in radians, as degrees are not, or one is not finite.
     """
     beyond = np.abs(dataset.labels()) > _LIMITS
@@ -27,7 +28,7 @@ def require_sense(dataset: PersonImages) -> None:
     if beyond[:, :2].any(axis=1).mean() > 0.5:  # of the gaze: some files say nothing of heads
         found = f"{rows.sum():,} of {len(rows):,} labels are beyond 90 (pitch) or 180 degrees (yaw) if taken as radians"
         raise UserError(str(dataset.path), found, "radians; these may be degrees", _REMEDY)
-    for doubt in _doubts(dataset, rows):
+    for doubt in _doubts(dataset, rows, is_learned):
         say(f"warning: {dataset.name or dataset.path}: {doubt} {_REMEDY}")
 
 
@@ -38,12 +39,12 @@ def require_pairs(dataset: PersonImages) -> None:
         raise UserError(str(dataset.path), found, remedy="Group the images by person, or use more data.")
 
 
-def _doubts(dataset: PersonImages, beyond: np.ndarray) -> Iterator[str]:
+def _doubts(dataset: PersonImages, beyond: np.ndarray, is_learned: bool) -> Iterator[str]:
     if beyond.any():
         yield f"{beyond.sum():,} of {len(beyond):,} labels are beyond 90 degrees of pitch or 180 of yaw."
     spread = np.degrees(dataset.labels().std(axis=0, dtype=np.float64))
     constant = [name for name, value in zip(COLUMNS, spread, strict=True) if value < CONSTANT_DEG]
-    if constant and len(dataset) > 1:
+    if (is_learned and constant or len(constant) == len(COLUMNS)) and len(dataset) > 1:
         yield f"the same {', '.join(constant)} in all labels, of which nothing can be learned."
     entries = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))
     blank = 0

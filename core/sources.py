@@ -73,7 +73,7 @@ def build_estimator_training_set(config: Config) -> GazeDataset | RedirectedData
     name = {"both": "real and redirected", "real": "real of redirected", "redirected": "redirected"}[use]
     dataset = RedirectedDataset(path, use, image_size=config.image_size, name=f"gc/train, {name}")
     say(f"{dataset.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {path}.")
-    require_sense(dataset)
+    require_sense(dataset, is_learned=True)
     return dataset
 
 
@@ -201,7 +201,7 @@ def _say_what_is_in(config: Config, source: Source, dataset: GazeDataset) -> Non
             say(f"{source.name}: {len(persons)} persons {reason} ({some}).")
     order = "BGR" if dataset.is_bgr else "RGB"
     say(f"{source.name}: {len(dataset)} images of {len(dataset.person_ids)} persons from {dataset.path} ({order}).")
-    require_sense(dataset)
+    require_sense(dataset, is_learned=source is TRAIN)
 
 
 def _require_gaze(config: Config, source: Source, faces: bool) -> None:
