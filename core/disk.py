@@ -84,7 +84,7 @@ class Disk(io.FileIO):
             self._pages[page][part] = data[at : at + part.stop - part.start]
 
     def check(self) -> None:
-        """Raises what went wrong so far: WriteError, which names the file, or KeyboardInterrupt."""
+        """Raises what went wrong so far: WriteError, which names the file, or what a signal would have raised."""
         if isinstance(self.error, OSError):
             raise WriteError(self.error.errno, self.error.strerror, str(self.name), self.needed) from self.error
         if self.error is not None:

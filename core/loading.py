@@ -25,9 +25,11 @@ class PatientLoader(DataLoader[Any]):
 
 
 def _watched(batches: Iterator[Any], workers: list[BaseProcess]) -> Iterator[Any]:
-    is_late = threading.Event()
+    is_late, has_ended = threading.Event(), threading.Event()
 
     def end() -> None:
+        if any(worker.exitcode for worker in workers):  # before they are killed here; PyTorch tells of it once
+            has_ended.set()
         is_late.set()
         for worker in workers:  # a process that is stopped hears nothing else, and would be waited for at the end, too
             worker.kill()
@@ -43,7 +45,8 @@ def _watched(batches: Iterator[Any], workers: list[BaseProcess]) -> Iterator[Any
         except Exception as error:
             if is_late.is_set():
                 _bury(workers)
-                raise RuntimeError(f"DataLoader timed out after {PATIENCE} seconds") from error
+                if not has_ended.is_set():
+                    raise RuntimeError(f"DataLoader timed out after {PATIENCE} seconds") from error
             if any(worker.exitcode for worker in workers):
                 raise RuntimeError("A DataLoader worker is gone") from error
             raise

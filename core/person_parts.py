@@ -12,8 +12,9 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from urllib.parse import quote
 
 import h5py
@@ -26,6 +27,7 @@ from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.owner import LOCK, Owner, own
 from core.tracking import say
 
+_DEATH = getattr(signal, "SIGCHLD", None)  # of a process, not on Windows
 Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
 
 
@@ -34,30 +36,40 @@ def write_whole(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     """A new HDF5 file, which gets its name when it is whole, and is removed otherwise.
 
     Whoever writes much asks `Disk.check` now and then, which also answers Ctrl-C; a second Ctrl-C is not waited for.
-    Raises OSError where the disk is full.
+    Raises OSError where the disk is full, and RuntimeError where a process that reads data died.
     """
-    with new_file(path) as disk, _late_interrupt(disk), h5py.File(disk, "w") as file:
+    with new_file(path) as disk, _late_signals(disk), h5py.File(disk, "w") as file:
         yield file, disk
 
 
 @contextmanager
-def _late_interrupt(disk: Disk) -> Iterator[None]:
-    """Ctrl-C becomes the disk's error: raised in the middle of a write it would make HDF5 crash, as any error does."""
-    usual = signal.getsignal(signal.SIGINT)
-    # Workers ignore it, and a run that answers it in its own time raises nothing.
-    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+def _late_signals(disk: Disk) -> Iterator[None]:
+    """What their handlers raise becomes the disk's error: in the middle of a write it would make HDF5 crash.
+
+    Ctrl-C, and the death of a process that reads data, of which PyTorch's handler tells wherever Python is.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    interrupted, died = signal.getsignal(signal.SIGINT), _DEATH and signal.getsignal(_DEATH)
 
     def interrupt(*_: object) -> None:
         disk.error = disk.error or KeyboardInterrupt()
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, interrupted)
 
-    signal.signal(signal.SIGINT, interrupt)
-    try:
+    def death(number: int, frame: FrameType | None) -> None:
+        try:
+            died(number, frame)  # type: ignore[operator, misc]  # see below
+        except RuntimeError as error:
+            disk.error = disk.error or error
+
+    with ExitStack() as restored:
+        # Workers ignore it, and a run that answers it in its own time raises nothing.
+        if interrupted is signal.default_int_handler:
+            restored.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, interrupt))
+        if _DEATH and callable(died):
+            restored.callback(signal.signal, _DEATH, signal.signal(_DEATH, death))
         yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def part_file(folder: Path, person: str) -> Path:

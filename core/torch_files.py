@@ -17,10 +17,25 @@ from core.pickles import require_stored
 def write_torch_file(path: Path, content: object) -> None:
     """Write tensors and plain containers, whole; the same content gives the same bytes, whoever writes it.
 
-    Raises OSError, with what to do, where there is no room.
+    Raises OSError, with what to do, where there is no room; and what the handler of a signal raised meanwhile, as at a
+    second Ctrl-C, or where a process that reads data died.
     """
+    before = sys.exception()
     with said_where_full(path), new_file(path) as disk:
-        torch.save(_unshared(content), disk)  # given a name, the archive would tell it, and with it the process
+        try:
+            torch.save(_unshared(content), disk)  # given a name, the archive would tell it, and with it the process
+        except RuntimeError as error:
+            raise _first(error, before) from None
+
+
+def _first(error: BaseException, before: BaseException | None) -> BaseException:
+    """What was raised first: PyTorch's archive, not being whole, raises one more on its way out, of a wrong position.
+
+    before: what was being handled when all this began.
+    """
+    while error.__context__ not in (None, before):
+        error = error.__context__
+    return error
 
 
 def _unshared(content: object) -> object:

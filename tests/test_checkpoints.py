@@ -15,7 +15,9 @@ import torch
 
 from checkpoints_manager import checkpoint_path, last_sound_step, load_checkpoint, save_checkpoint, saved_steps
 from core.command import UserError
+from core.disk import Disk
 from core.files import atomic_write
+from core.torch_files import write_torch_file
 from tests.tiny import random_batch, tiny_trainer
 from utils import read_torch_file
 
@@ -135,6 +137,37 @@ def test_what_a_power_cut_leaves_is_damaged(content: bytes, tmp_path: Path) -> N
     save(tmp_path, 3)
     checkpoint_path(tmp_path, 6).write_bytes(content)
     assert last_sound_step(tmp_path, 9) == 3
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("handles", [False, True])
+def test_what_a_signal_raises_in_the_midst_of_a_checkpoint_is_what_is_told(
+    tmp_path: Path, nth: int, kind: type[BaseException], handles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C, or the death of a process that reads data: PyTorch told of a wrong position in its archive.
+
+    handles: it is saved while an error of before is handled.
+    """
+    count, usual, raised = iter(range(1, 10**6)), Disk.write, kind("a signal")
+
+    def write(self: Disk, data: bytes) -> int:
+        if next(count) == nth:
+            raise raised
+        return usual(self, data)
+
+    def save() -> None:
+        write_torch_file(tmp_path / "x.pt", {"a": torch.zeros(1000), "b": torch.zeros(7)})
+
+    monkeypatch.setattr(Disk, "write", write)
+    with pytest.raises(kind) as told:
+        try:
+            raise ValueError("of before")
+        except ValueError:
+            if handles:
+                save()
+        save()
+    assert told.value is raised and os.listdir(tmp_path) == []
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:

@@ -376,6 +376,34 @@ def test_a_full_disk_gives_an_error_and_no_file_and_no_crash(tmp_path: Path) -> 
     assert RedirectedWriter(tmp_path / "r.h5", {"seed": 1}).has("a")
 
 
+@pytest.mark.parametrize("nth", [0, 3, 100, 400])
+def test_a_process_that_dies_while_a_file_is_written_is_an_error_and_no_crash(tmp_path: Path, nth: int) -> None:
+    """PyTorch's handler raises wherever Python is, and HDF5 ended the process where that was in its midst."""
+    code = (
+        "import os, signal, sys; import numpy as np; from pathlib import Path\n"
+        "from core.disk import Disk; from core.person_parts import write_whole\n"
+        "def dead(*_): raise RuntimeError('DataLoader worker (pid 1) is killed')\n"
+        "signal.signal(signal.SIGCHLD, dead)\n"
+        "count, usual = iter(range(10**6)), Disk.write\n"
+        "def write(self, data):\n"
+        f"    if next(count) == {nth}: os.kill(os.getpid(), signal.SIGCHLD)\n"
+        "    return usual(self, data)\n"
+        "Disk.write = write\n"
+        "try:\n"
+        "    with write_whole(Path(sys.argv[1])) as (file, disk):\n"
+        "        for i in range(40):\n"
+        "            file.create_dataset(str(i), data=np.full((20, 99), i, np.uint8), chunks=(1, 99))\n"
+        "            disk.check()\n"
+        "except RuntimeError as error:\n"
+        "    sys.exit(str(error) + str(signal.getsignal(signal.SIGCHLD) is dead))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.h5")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "DataLoader worker (pid 1) is killedTrue\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_new_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="half way"), write_whole(tmp_path / "a.h5") as (file, _):
         file["x"] = np.zeros(1000)

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,31 @@ def test_a_worker_that_is_killed_or_stopped_ends_the_run_and_it_goes_on(
     assert not multiprocessing.active_children()
     assert main(FLAGS) == 0
     assert equal(final_weights(whole / "whole", 20), final_weights(whole / "run", 20))
+
+
+@pytest.mark.parametrize(
+    "dead, said", [(True, "A DataLoader worker is gone"), (False, "DataLoader timed out after 0.2 seconds")]
+)
+def test_a_death_that_nobody_was_told_of_is_not_called_a_disk_that_does_not_answer(
+    dead: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch raises once, wherever Python is, which may be where an exception is lost."""
+    monkeypatch.setattr(loading, "PATIENCE", 0.2)
+    workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    if dead:
+        workers[0].kill()
+        workers[0].join()
+
+    def batches() -> Iterator[object]:
+        workers[1].join()  # as the loader waits for what does not come
+        raise RuntimeError("nothing came")
+        yield
+
+    with pytest.raises(RuntimeError, match=said):
+        next(loading._watched(batches(), list(workers)))
+    assert not any(worker.is_alive() for worker in workers)
 
 
 @pytest.mark.slow
