@@ -179,7 +179,7 @@ def sentence(error: BaseException) -> str:
     remedy = _remedy(error)
     if "Original Traceback" in text:
         text = re.sub(r"^core\.\w+\.\w+: ", "", text.strip().splitlines()[-1])
-    return one_screen(text if not remedy else f"{text.rstrip('.')}. {remedy}")
+    return one_screen(text if not remedy else f"{text.rstrip('. ')}. {remedy}")
 
 
 def _remedy(error: BaseException) -> str:

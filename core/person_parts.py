@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote
@@ -27,7 +28,7 @@ from core.hdf5 import DamagedFile, open_hdf5, reading
 from core.owner import LOCK, Owner, own
 from core.tracking import say
 
-_DEATH = getattr(signal, "SIGCHLD", None)  # of a process, not on Windows
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGCHLD") if hasattr(signal, name)]
 Facts = Mapping[str, str | int | float]  # whatever decides the content of a file, each a root attribute
 
 
@@ -44,32 +45,39 @@ def write_whole(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
 
 @contextmanager
 def _late_signals(disk: Disk) -> Iterator[None]:
-    """What their handlers raise becomes the disk's error: in the middle of a write it would make HDF5 crash.
+    """What their handlers raise while HDF5 writes becomes the disk's error: HDF5 would crash.
 
-    Ctrl-C, and the death of a process that reads data, of which PyTorch's handler tells wherever Python is.
+    A first Ctrl-C, or a scheduler's, is kept wherever it comes, until `Disk.check`. What PyTorch's handler tells of a
+    process that died, and a second Ctrl-C, is raised at once wherever HDF5 is not at work.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupted, died = signal.getsignal(signal.SIGINT), _DEATH and signal.getsignal(_DEATH)
-
-    def interrupt(*_: object) -> None:
-        disk.error = disk.error or KeyboardInterrupt()
-        signal.signal(signal.SIGINT, interrupted)
-
-    def death(number: int, frame: FrameType | None) -> None:
-        try:
-            died(number, frame)  # type: ignore[operator, misc]  # see below
-        except RuntimeError as error:
-            disk.error = disk.error or error
-
     with ExitStack() as restored:
-        # Workers ignore it, and a run that answers it in its own time raises nothing.
-        if interrupted is signal.default_int_handler:
-            restored.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, interrupt))
-        if _DEATH and callable(died):
-            restored.callback(signal.signal, _DEATH, signal.signal(_DEATH, death))
+        for number in _SIGNALS:
+            usual = signal.getsignal(number)
+            if callable(usual):  # workers ignore Ctrl-C
+                signal.signal(number, partial(_keep, disk, usual))
+                restored.callback(signal.signal, number, usual)
         yield
+
+
+def _keep(disk: Disk, usual: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
+    """A signal's handler: the usual one, but for where its error goes."""
+    try:
+        usual(number, frame)
+    except BaseException as error:
+        is_first = isinstance(error, KeyboardInterrupt) and disk.error is None
+        if not is_first and not _is_writing(disk, frame):
+            raise
+        disk.error = disk.error or error
+
+
+def _is_writing(disk: Disk, frame: FrameType | None) -> bool:
+    """Whether Python was in a method of the disk, which HDF5 calls."""
+    while frame is not None and frame.f_locals.get("self") is not disk:
+        frame = frame.f_back
+    return frame is not None
 
 
 def part_file(folder: Path, person: str) -> Path:

@@ -106,10 +106,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def emulates_bfloat16(device: torch.device) -> bool:
     """Whether the processor has no instructions for bfloat16, which then takes longer than float32, not less.
 
-    Of a CPU it is what PyTorch's convolutions go by, and False where they go by nothing.
+    Of a CPU it is what PyTorch's convolutions go by, AVX-512 on x86, and False where they go by nothing.
     """
     if device.type == "cuda":
-        return not torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return not torch.cuda.is_bf16_supported(including_emulation=False)
     has_them = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     return not has_them()
 

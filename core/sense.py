@@ -20,7 +20,8 @@ _REMEDY = "Re-run preprocessing; `python -m preprocess verify FILE` says more."
 def require_sense(dataset: PersonImages, *, is_learned: bool) -> None:
     """Says what is doubtful of a data set, in a sentence each.
 
-    is_learned: something is trained on it. Of a test set an angle may be the same in all, as Columbia's head pitch is.
+    is_learned: something is trained on it. Of a test set one angle of gaze or head may be the same in all, as the
+    head's pitch is in Columbia.
     Raises UserError where most labels are no angles in radians, as degrees are not, or one is not finite.
     """
     beyond = np.abs(dataset.labels()) > _LIMITS
@@ -44,7 +45,8 @@ def _doubts(dataset: PersonImages, beyond: np.ndarray, is_learned: bool) -> Iter
         yield f"{beyond.sum():,} of {len(beyond):,} labels are beyond 90 degrees of pitch or 180 of yaw."
     spread = np.degrees(dataset.labels().std(axis=0, dtype=np.float64))
     constant = [name for name, value in zip(COLUMNS, spread, strict=True) if value < CONSTANT_DEG]
-    if (is_learned and constant or len(constant) == len(COLUMNS)) and len(dataset) > 1:
+    nothing_turns = any({f"{what} pitch", f"{what} yaw"} <= set(constant) for what in ("gaze", "head"))
+    if (is_learned and constant or nothing_turns) and len(dataset) > 1:
         yield f"the same {', '.join(constant)} in all labels, of which nothing can be learned."
     entries = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int))
     blank = 0

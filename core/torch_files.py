@@ -33,7 +33,7 @@ def _first(error: BaseException, before: BaseException | None) -> BaseException:
 
     before: what was being handled when all this began.
     """
-    while error.__context__ not in (None, before):
+    while "inline_container" in str(error) and error.__context__ not in (None, before):
         error = error.__context__
     return error
 

@@ -1,6 +1,7 @@
 """What times things: who takes turns, what is kept and compared. No time is asserted."""
 
 import json
+import platform
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_trials_of_bfloat16_are_left_out_and_named_where_the_processor_emulates_
     assert len(trials) == 6 and titles(True) == [title for title in everything if title not in trials]
     said = capsys.readouterr().err
     assert all(f"Left out: {title}; this processor has no instructions for bfloat16." in said for title in trials)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86")
+def test_pytorch_still_tells_whether_it_emulates_bfloat16() -> None:
+    """By a name that is not documented; without it nothing is warned of."""
+    assert runtime.emulates_bfloat16(torch.device("cpu")) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def test_without_a_gpu_the_gpus_set_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

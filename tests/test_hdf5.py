@@ -2,6 +2,7 @@
 
 import errno
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -376,32 +377,62 @@ def test_a_full_disk_gives_an_error_and_no_file_and_no_crash(tmp_path: Path) -> 
     assert RedirectedWriter(tmp_path / "r.h5", {"seed": 1}).has("a")
 
 
-@pytest.mark.parametrize("nth", [0, 3, 100, 400])
-def test_a_process_that_dies_while_a_file_is_written_is_an_error_and_no_crash(tmp_path: Path, nth: int) -> None:
-    """PyTorch's handler raises wherever Python is, and HDF5 ended the process where that was in its midst."""
-    code = (
-        "import os, signal, sys; import numpy as np; from pathlib import Path\n"
-        "from core.disk import Disk; from core.person_parts import write_whole\n"
-        "def dead(*_): raise RuntimeError('DataLoader worker (pid 1) is killed')\n"
-        "signal.signal(signal.SIGCHLD, dead)\n"
-        "count, usual = iter(range(10**6)), Disk.write\n"
-        "def write(self, data):\n"
-        f"    if next(count) == {nth}: os.kill(os.getpid(), signal.SIGCHLD)\n"
-        "    return usual(self, data)\n"
-        "Disk.write = write\n"
-        "try:\n"
-        "    with write_whole(Path(sys.argv[1])) as (file, disk):\n"
-        "        for i in range(40):\n"
-        "            file.create_dataset(str(i), data=np.full((20, 99), i, np.uint8), chunks=(1, 99))\n"
-        "            disk.check()\n"
-        "except RuntimeError as error:\n"
-        "    sys.exit(str(error) + str(signal.getsignal(signal.SIGCHLD) is dead))\n"
-    )
+# Handlers: PyTorch's, of a process that died; any command's, of a scheduler; a training's, of a second request.
+HANDLERS = {
+    "SIGCHLD": "def handler(*_): raise RuntimeError('DataLoader worker is killed')",
+    "SIGTERM": "handler = signal.default_int_handler",
+    "SIGUSR1": "def handler(*_): raise KeyboardInterrupt",
+}
+WRITES = """import os, signal, sys; import numpy as np; from pathlib import Path
+from core.disk import Disk; from core.person_parts import write_whole
+{handler}
+signal.signal(signal.{name}, handler)
+count, usual = iter(range(10**6)), Disk.write
+def write(self, data):
+    if next(count) in ({nth}, {nth} + 1): os.kill(os.getpid(), signal.{name})
+    return usual(self, data)
+Disk.write = write
+try:
+    with write_whole(Path(sys.argv[1])) as (file, disk):
+        for i in range(40):
+            file.create_dataset(str(i), data=np.full((20, 99), i, np.uint8), chunks=(1, 99))
+            disk.check()
+except (RuntimeError, KeyboardInterrupt) as error:
+    sys.exit(f"{{error!r}} {{signal.getsignal(signal.{name}) is handler}}")
+"""
+
+
+@pytest.mark.parametrize(("name", "nth"), [("SIGCHLD", 0), ("SIGCHLD", 400), ("SIGTERM", 3), ("SIGUSR1", 100)])
+def test_a_signal_while_a_file_is_written_is_an_error_and_no_crash(tmp_path: Path, name: str, nth: int) -> None:
+    """Handlers raise wherever Python is, and HDF5 ended the process where that was in its midst."""
+    code = WRITES.format(handler=HANDLERS[name], name=name, nth=nth)
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.h5")], cwd=ROOT, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (1, "DataLoader worker (pid 1) is killedTrue\n")
+    error = "RuntimeError('DataLoader worker is killed')" if name == "SIGCHLD" else "KeyboardInterrupt()"
+    assert (done.returncode, done.stderr) == (1, f"{error} True\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_death_of_a_process_is_told_at_once_where_hdf5_is_not_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loader that waits for what will not come must be told; and what it says of it is what counts."""
+
+    def dead(*_: object) -> None:
+        raise RuntimeError("DataLoader worker is killed")
+
+    before = signal.signal(signal.SIGCHLD, dead)
+    try:
+        with pytest.raises(RuntimeError, match="timed out"), write_whole(tmp_path / "x.h5") as (file, _):
+            file["x"] = np.zeros(1000)
+            try:
+                signal.raise_signal(signal.SIGCHLD)
+            except RuntimeError as error:
+                raise RuntimeError("timed out") from error
+        assert signal.getsignal(signal.SIGCHLD) is dead and not list(tmp_path.iterdir())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_new_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ FAULTS = [
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."), told.FULL),
     (MemoryError(), told.FULL),
     (OSError(errno.ENOSPC, "No space left on device", "/srv/page"), "No space left on device."),
+    (OSError("/srv/page/x.mp4: cannot be written"), "A file cannot be read or written."),
+    (cv2.error("OpenCV(5.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"), told.FULL),
     (UserError("--face: found 3, expected 1."), "--face: found 3, expected 1."),
     (RuntimeError("shapes of the memory do not fit"), ""),
     (KeyError("gaze"), ""),

@@ -25,12 +25,17 @@ def line(done: RedirectedPhoto, edit: Edit | None) -> str:
 
 
 def fault(error: Exception) -> str:
-    """A sentence for the visitor, without the server's folders; '' of a fault of the program."""
+    """A sentence for the visitor; '' of a fault of the program. A disk's is without the place on the server."""
+    if "Insufficient memory" in str(error):  # OpenCV's
+        return FULL
     if not is_foreseen(error):
         return ""
     if isinstance(error, MemoryError) or "memory" in str(error) and isinstance(error, RuntimeError):
         return FULL
-    return f"{error.strerror or type(error).__name__}." if isinstance(error, OSError) else sentence(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or getattr(error.__cause__, "strerror", None)
+        return f"{reason or 'A file cannot be read or written'}."
+    return sentence(error)
 
 
 def opened(sitting: Sitting) -> str:
