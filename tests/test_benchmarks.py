@@ -77,7 +77,7 @@ def test_trials_of_bfloat16_are_left_out_and_named_where_the_processor_emulates_
     assert all(f"Left out: {title}; this processor has no instructions for bfloat16." in said for title in trials)
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="PyTorch may not tell it of other processors")
 def test_pytorch_still_tells_whether_it_emulates_bfloat16() -> None:
     """By a name that is not documented; without it nothing is warned of."""
     assert runtime.emulates_bfloat16(torch.device("cpu")) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -414,9 +414,7 @@ def test_a_signal_while_a_file_is_written_is_an_error_and_no_crash(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_the_death_of_a_process_is_told_at_once_where_hdf5_is_not_at_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_death_of_a_process_is_told_at_once_where_hdf5_is_not_at_work(tmp_path: Path) -> None:
     """A loader that waits for what will not come must be told; and what it says of it is what counts."""
 
     def dead(*_: object) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def test_a_death_that_nobody_was_told_of_is_not_called_a_disk_that_does_not_answ
 ) -> None:
     """PyTorch raises once, wherever Python is, which may be where an exception is lost."""
     monkeypatch.setattr(loading, "PATIENCE", 0.2)
-    workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,)) for _ in range(2)]
+    spawn = multiprocessing.get_context("spawn").Process
+    workers: list[BaseProcess] = [spawn(target=time.sleep, args=(60,)) for _ in range(2)]
     for worker in workers:
         worker.start()
     if dead:
@@ -94,7 +96,7 @@ def test_a_death_that_nobody_was_told_of_is_not_called_a_disk_that_does_not_answ
         yield
 
     with pytest.raises(RuntimeError, match=said):
-        next(loading._watched(batches(), list(workers)))
+        next(loading._watched(batches(), workers))
     assert not any(worker.is_alive() for worker in workers)
 
 

@@ -26,11 +26,10 @@ def line(done: RedirectedPhoto, edit: Edit | None) -> str:
 
 def fault(error: Exception) -> str:
     """A sentence for the visitor; '' of a fault of the program. A disk's is without the place on the server."""
-    if "Insufficient memory" in str(error):  # OpenCV's
-        return FULL
+    text = str(error)
     if not is_foreseen(error):
-        return ""
-    if isinstance(error, MemoryError) or "memory" in str(error) and isinstance(error, RuntimeError):
+        return FULL if "Insufficient memory" in text else ""  # OpenCV's, which is an error of its own kind
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and "memory" in text:
         return FULL
     if isinstance(error, OSError):
         reason = error.strerror or getattr(error.__cause__, "strerror", None)
